@@ -1,0 +1,1 @@
+"""The stateless replica: admit, place, relay, settle. Start reading in `pipeline.py`."""

@@ -1,0 +1,1 @@
+"""Postgres: the truth about keys, and what operators may do with it."""

@@ -1,0 +1,99 @@
+"""Postgres, one transaction at a time, in a way that works behind a transaction-mode pooler.
+
+Such a pooler may give every transaction another session. So there is no statement outside a transaction, no prepared
+statement that outlives one, and every setting is local to it. asyncpg's exceptions end here: callers see `Refused`
+(these values, now and ever) or `StoreUnavailable` (not now).
+"""
+
+from collections.abc import AsyncIterator, Iterator
+from contextlib import asynccontextmanager, contextmanager
+from typing import TypeAlias
+
+import asyncpg
+from asyncpg.pool import Pool, PoolConnectionProxy
+
+import sql
+from gateway.errors import StoreUnavailable
+
+Connection: TypeAlias = "PoolConnectionProxy[asyncpg.Record]"
+
+CONNECTIONS_MAX = 8
+CONNECT_S_MAX = 3.0
+STATEMENT_S_MAX = 5.0
+LOCK_S_MAX = 2.0
+REPLY_GRACE_S = 2.0
+"""The server gives a statement up this much before the client gives the server up."""
+IDLE_S_MAX = 60.0
+
+_DATA_CLASSES = ("22", "23")  # data exception, integrity constraint violation
+_TOO_LARGE = "54000"  # program_limit_exceeded: a text too long for an index
+
+
+class Refused(Exception):
+    """Postgres refuses these values and always will. The text names the rule that was broken, never a value."""
+
+
+async def open_pool(
+    database_url: str, *, connections_max: int = CONNECTIONS_MAX, statement_s_max: float = STATEMENT_S_MAX
+) -> "Postgres":
+    """A pool that connects when it is first used, so whoever opens it may start while Postgres is down."""
+    pool = await asyncpg.create_pool(
+        database_url,
+        min_size=0,
+        max_size=connections_max,
+        max_inactive_connection_lifetime=IDLE_S_MAX,
+        statement_cache_size=0,
+        timeout=CONNECT_S_MAX,
+        command_timeout=statement_s_max + REPLY_GRACE_S,
+    )
+    return Postgres(pool, statement_s_max)
+
+
+class Postgres:
+    """Bounded transactions on a pool."""
+
+    def __init__(self, pool: "Pool[asyncpg.Record]", statement_s_max: float = STATEMENT_S_MAX) -> None:
+        self._pool = pool
+        self._bounds = (str(round(statement_s_max * 1000)), str(round(LOCK_S_MAX * 1000)))
+        self._acquire_s_max = CONNECT_S_MAX + statement_s_max
+
+    @asynccontextmanager
+    async def transaction(self) -> AsyncIterator[Connection]:
+        """Commits at the end, rolls back on any exception. Raises `Refused` or `StoreUnavailable`.
+
+        When the connection is lost during the commit it is unknown whether it happened.
+        """
+        with translated():
+            async with self._pool.acquire(timeout=self._acquire_s_max) as connection, connection.transaction():
+                await connection.execute(sql.queries()["bound_transaction"], *self._bounds)
+                yield connection
+
+    async def close(self) -> None:
+        """Ends idle connections now and busy ones by force."""
+        self._pool.terminate()
+
+
+@contextmanager
+def translated() -> Iterator[None]:
+    """asyncpg's exceptions as ours."""
+    try:
+        yield
+    except (asyncpg.PostgresError, asyncpg.InterfaceError) as error:
+        reason = refusal(error)
+        if reason:
+            raise Refused(reason) from error
+        raise StoreUnavailable from error
+    except (OSError, TimeoutError, asyncpg.InternalClientError) as error:
+        raise StoreUnavailable from error
+
+
+def refusal(error: Exception) -> str | None:
+    """Which rule the values break, when it is the values' fault; None when waiting may help."""
+    if isinstance(error, asyncpg.PostgresError):
+        state = error.sqlstate or ""
+        if state[:2] in _DATA_CLASSES or state == _TOO_LARGE:
+            return f"postgres {state} {getattr(error, 'constraint_name', None) or type(error).__name__}"
+        return None
+    if isinstance(error, ValueError) and not isinstance(error, asyncpg.ClientConfigurationError):
+        return "value does not fit its column"  # found by asyncpg itself, before anything was sent
+    return None

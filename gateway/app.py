@@ -1,0 +1,212 @@
+"""The composition root: the only module that constructs adapters. Nothing here decides anything about a call."""
+
+import asyncio
+import gc
+import secrets
+import time
+from collections.abc import AsyncIterator, Awaitable, Callable
+from contextlib import AsyncExitStack, asynccontextmanager, suppress
+from functools import partial
+from importlib.metadata import version
+
+import httpx
+from litestar import Litestar
+
+from gateway.admin.store import KeyStore, open_pool
+from gateway.backends.client import OllamaClient, Patience
+from gateway.backends.pool import Pool
+from gateway.backends.prober import Prober
+from gateway.core import ids
+from gateway.core.call import Bill, Call
+from gateway.core.limits import Limits
+from gateway.errors import GatewayError
+from gateway.pipeline import Pipeline
+from gateway.running import Running
+from gateway.settings import Settings
+from gateway.state import client as redis_client
+from gateway.state.directory import KeyDirectory
+from gateway.state.functions import Functions
+from gateway.state.leases import RedisLeases
+from gateway.state.limiter import RedisLimiter
+from gateway.telemetry.logs import Log
+from gateway.telemetry.metrics import Metrics
+from gateway.web.admin import AdminDeps
+from gateway.web.calls import CallDeps
+from gateway.web.public import PublicDeps
+from gateway.web.router import application
+
+FIRST_PROBE_S = 2.0
+LOOP_RESTART_S = 1.0
+FLUSH_S = 5.0
+"""how long a stopping replica goes on trying to settle what is still owed to Redis"""
+
+
+def monotonic_ms() -> int:
+    return time.monotonic_ns() // 1_000_000
+
+
+def new_call_id() -> str:
+    return ids.uuid7(time.time_ns() // 1_000_000, secrets.token_bytes(ids.ENTROPY_BYTES))
+
+
+class Replica:
+    """One replica: its Litestar app, and how it stops. Opens nothing before the app's lifespan begins."""
+
+    def __init__(self, settings: Settings) -> None:
+        self._settings = settings
+        self.log = Log(time.time, debug=settings.debug)
+        self.running = Running()
+        self.draining = False
+        self.app = application(
+            self._lifespan,
+            self.log,
+            body_bytes_max=settings.body_bytes_max,
+            cors_origins=settings.cors_origins,
+        )
+
+    @asynccontextmanager
+    async def _lifespan(self, app: Litestar) -> AsyncIterator[None]:
+        settings = self._settings
+        async with AsyncExitStack() as stack:
+            pipe = redis_client.Pipe(
+                redis_client.connect(settings.redis_url, settings.redis_timeout_ms), settings.redis_timeout_ms
+            )
+            pipe.start()
+            stack.push_async_callback(pipe.close)
+            functions = Functions(pipe)
+            limiter = RedisLimiter(functions, settings.shards)
+            directory = KeyDirectory(pipe, functions, settings.shards)
+            leases = RedisLeases(limiter, monotonic_ms)
+            metrics = Metrics()
+
+            ollama = OllamaClient(_patience(settings))
+            stack.push_async_callback(ollama.close)
+            pool = Pool(settings.ollama_base_url, ollama, settings.ollama_default_model or None)
+            probes = await stack.enter_async_context(httpx.AsyncClient(trust_env=False))
+            prober = Prober(pool, probes, lambda name, up: metrics.backend_up.labels(name).set(up))
+            with suppress(TimeoutError):
+                await asyncio.wait_for(prober.probe_all(), FIRST_PROBE_S)
+
+            database = await open_pool(settings.database_url)
+            stack.push_async_callback(database.close)
+            report = partial(self._report, metrics)
+            app.state.openapi = []
+            app.state.calls = CallDeps(
+                pipeline=Pipeline(leases, pool, monotonic_ms, report),
+                fleet=pool,
+                running=self.running,
+                clock_ms=monotonic_ms,
+                clock_s=time.time,
+                new_id=new_call_id,
+                on_refusal=partial(self._refused, metrics),
+                body_bytes_max=settings.body_bytes_max,
+                output_tokens_max=settings.output_tokens_max,
+            )
+            app.state.admin = AdminDeps(
+                keys=KeyStore(database),
+                directory=directory,
+                secret=settings.admin_secret,
+                prefix=settings.api_key_prefix,
+                defaults=Limits(
+                    requests_per_min=settings.default_rate_limit_per_min,
+                    monthly_tokens=settings.default_monthly_token_limit,
+                ),
+                clock_s=time.time,
+            )
+            app.state.public = PublicDeps(
+                inspector=limiter,
+                fleet=pool,
+                metrics=metrics,
+                gauges=partial(_gauges, metrics, leases),
+                snapshot=pool.snapshot,
+                draining=lambda: self.draining,
+                keys_loaded=partial(_keys_loaded, directory, settings.shards),
+                database=KeyStore(database).now_us,
+                version=version("llm-gateway"),
+            )
+            async with self._background(prober.run, leases.run):
+                _freeze_imports()
+                yield
+                await self._stop(leases)
+
+    @asynccontextmanager
+    async def _background(self, *loops: Callable[[], Awaitable[None]]) -> AsyncIterator[None]:
+        """Runs the loops while the block does."""
+        tasks = [asyncio.create_task(self._for_ever(loop)) for loop in loops]
+        try:
+            yield
+        finally:
+            for task in tasks:
+                task.cancel()
+            await asyncio.gather(*tasks, return_exceptions=True)
+
+    async def _for_ever(self, loop: Callable[[], Awaitable[None]]) -> None:
+        """A loop that ended in a way nobody planned for is said to have, and begins again."""
+        while True:
+            try:
+                await loop()
+            except Exception as error:
+                self.log.warning("loop_failed", loop=loop.__qualname__, error=type(error).__name__)
+            await asyncio.sleep(LOOP_RESTART_S)
+
+    async def _stop(self, leases: RedisLeases) -> None:
+        """The connections are closed; what still runs is cut, and all of it is settled."""
+        self.running.cut()
+        await self.running.drain(FLUSH_S)
+        await leases.settle_waiting()
+        self.log.info("stopped", unsettled_calls=leases.unsettled)
+
+    def _report(self, metrics: Metrics, call: Call, bill: Bill) -> None:
+        detail = bill.detail
+        metrics.calls.labels(call.endpoint, detail.status).inc()
+        metrics.tokens.labels("prompt").inc(bill.prompt_tokens)
+        metrics.tokens.labels("completion").inc(bill.completion_tokens)
+        metrics.call_seconds.labels(call.endpoint).observe(detail.response_time_ms / 1000)
+        if detail.first_token_ms:
+            metrics.first_token_seconds.labels(call.endpoint).observe(detail.first_token_ms / 1000)
+        self.log.info(
+            "call",
+            request_id=call.id,
+            key_id=call.credential.key_id,
+            endpoint=call.endpoint,
+            model=call.model,
+            backend=detail.backend,
+            status=detail.status,
+            prompt_tokens=bill.prompt_tokens,
+            completion_tokens=bill.completion_tokens,
+            response_time_ms=detail.response_time_ms,
+        )
+
+    def _refused(self, metrics: Metrics, endpoint: str, error: GatewayError, call_id: str) -> None:
+        metrics.refusals.labels(error.code).inc()
+        self.log.debug("refused", request_id=call_id, endpoint=endpoint, code=error.code)
+
+
+def _patience(settings: Settings) -> Patience:
+    return Patience(
+        connect_s=settings.ollama_connect_timeout,
+        first_byte_s=settings.ollama_timeout,
+        idle_s=settings.ollama_idle_timeout,
+        total_s=settings.ollama_total_timeout,
+    )
+
+
+async def _keys_loaded(directory: KeyDirectory, shards: int) -> bool:
+    return all(await asyncio.gather(*(directory.is_ready(shard) for shard in range(shards))))
+
+
+def _gauges(metrics: Metrics, leases: RedisLeases) -> None:
+    metrics.running.set(leases.running)
+    metrics.unsettled.set(leases.unsettled)
+
+
+def _freeze_imports() -> None:
+    """Full collections over the import heap were the p99 (reference: performance 3f)."""
+    gc.collect()
+    gc.freeze()
+    gc.set_threshold(50_000, 50, 50)
+
+
+def create_app(settings: Settings) -> Litestar:
+    """The ASGI application of one replica."""
+    return Replica(settings).app

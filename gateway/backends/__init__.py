@@ -1,0 +1,1 @@
+"""Ollama: one exchange with one backend, the prober, the pool."""

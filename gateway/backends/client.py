@@ -1,0 +1,124 @@
+"""One exchange with one backend, over aiohttp: connect, first byte, idle and total time apart.
+
+aiohttp and not httpx here: httpx scans its whole pool on every request and loses connections to cancellations
+(reference: performance 3a, reliability finding 5). Only our own headers go upstream; none come back.
+"""
+
+import asyncio
+from collections.abc import AsyncIterator
+from contextlib import asynccontextmanager, suppress
+
+import aiohttp
+from msgspec import Struct
+
+from gateway.dialects import ollama
+from gateway.errors import BackendFault, BackendTimeout, BackendUnreachable, GatewayError, StreamBroken
+
+CONNECTIONS_MAX = 4_096
+KEEPALIVE_S = 60.0
+ERROR_BYTES_MAX = 64 << 10
+WHOLE_BYTES_MAX = 64 << 20
+TAIL_S = 0.5
+"""how long the end of a finished body may take before its connection is given up instead of reused"""
+
+_HEADERS = {"Content-Type": "application/json", "Accept": "application/x-ndjson", "Accept-Encoding": "identity"}
+
+
+class Patience(Struct, frozen=True):
+    """Seconds: to connect, to the first byte, between bytes of a stream, for a whole answer."""
+
+    connect_s: float
+    first_byte_s: float
+    idle_s: float
+    total_s: float
+
+
+class Answer:
+    """A successful answer whose head has arrived. Keeps `ports.Exchange`."""
+
+    def __init__(self, response: aiohttp.ClientResponse, patience: Patience, deadline: asyncio.Timeout) -> None:
+        self._response = response
+        self._patience = patience
+        self._deadline = deadline
+        self._end_s = asyncio.get_running_loop().time() + patience.total_s
+
+    async def whole(self) -> bytes:
+        body = bytearray()
+        async for piece in self._response.content.iter_any():
+            body += piece
+            if len(body) > WHOLE_BYTES_MAX:
+                raise BackendFault("The model server sent an answer that is too large.")
+        return bytes(body)
+
+    async def pieces(self) -> AsyncIterator[bytes]:
+        loop, patience = asyncio.get_running_loop(), self._patience
+        self._deadline.reschedule(min(loop.time() + patience.idle_s, self._end_s))
+        async for piece in self._response.content.iter_any():
+            yield piece
+            self._deadline.reschedule(min(loop.time() + patience.idle_s, self._end_s))
+
+    async def finish(self) -> None:
+        """Read the end of the body so that the connection can be used again; it is closed when there is none."""
+        self._deadline.reschedule(None)
+        with suppress(TimeoutError, aiohttp.ClientError):
+            async with asyncio.timeout(TAIL_S):
+                async for _ in self._response.content.iter_any():
+                    pass
+
+
+class OllamaClient:
+    """Sends requests to backends and gives their answers. One for each replica; close it at the end."""
+
+    def __init__(self, patience: Patience) -> None:
+        self._patience = patience
+        self._session = aiohttp.ClientSession(
+            connector=aiohttp.TCPConnector(limit=CONNECTIONS_MAX, keepalive_timeout=KEEPALIVE_S),
+            cookie_jar=aiohttp.DummyCookieJar(),
+            timeout=aiohttp.ClientTimeout(total=None, sock_connect=patience.connect_s),
+            headers=_HEADERS,
+            skip_auto_headers=("User-Agent",),
+            auto_decompress=False,
+            trust_env=False,
+        )
+
+    async def close(self) -> None:
+        await self._session.close()
+
+    @asynccontextmanager
+    async def exchange(self, url: str, body: bytes) -> AsyncIterator[Answer]:
+        """The answer to `body` posted to `url`.
+
+        Leaving the block early closes the connection, which cancels the work upstream. Raises a `BackendFault`,
+        `Unavailable`, or the client's own mistake.
+        """
+        response: aiohttp.ClientResponse | None = None
+        try:
+            async with asyncio.timeout(self._patience.first_byte_s) as deadline:
+                response = await self._post(url, body)
+                await _check(response)
+                answer = Answer(response, self._patience, deadline)
+                yield answer
+                await answer.finish()
+        except TimeoutError:
+            raise BackendTimeout from None
+        except (aiohttp.ClientError, ConnectionError) as error:
+            raise StreamBroken from error
+        finally:
+            if response is not None:
+                response.close()
+
+    async def _post(self, url: str, body: bytes) -> aiohttp.ClientResponse:
+        try:
+            return await self._session.post(url, data=body, allow_redirects=False)
+        except (aiohttp.ClientError, ConnectionError) as error:
+            fault: GatewayError = BackendUnreachable()
+            fault.elsewhere = True
+            raise fault from error
+
+
+async def _check(response: aiohttp.ClientResponse) -> None:
+    """Raises what a head other than a plain success means."""
+    if response.status != 200:
+        raise ollama.fault(response.status, await response.content.read(ERROR_BYTES_MAX))
+    if response.headers.get("Content-Encoding", "identity") != "identity":
+        raise BackendFault("The model server sent an encoded answer, which was not asked for.")

@@ -1,0 +1,103 @@
+"""Asks every backend, again and again, which models it has and which it has loaded, and tells the pool."""
+
+import asyncio
+import random
+from collections.abc import Callable
+from datetime import datetime
+
+import httpx
+import msgspec
+from msgspec import Struct
+
+from gateway.backends.pool import Pool
+from gateway.core import names
+from gateway.core.routing import Model
+
+PROBE_S = 3.0
+JITTER = 0.3
+PROBE_TIMEOUT_S = 5.0
+INVENTORY_PROBES = 10
+"""every so many probes the models are listed again: the backend walks its disk for that"""
+BODY_BYTES_MAX = 16 << 20
+
+
+class _Entry(Struct):
+    name: str
+    modified_at: str = ""
+    capabilities: list[str] | None = None
+    remote_host: str = ""
+
+
+class _List(Struct):
+    models: list[_Entry] | None = None
+
+
+_decoder = msgspec.json.Decoder(_List)
+
+
+class Prober:
+    """One loop for each backend. `on_change` hears (backend, whether it answered) after every probe."""
+
+    def __init__(self, pool: Pool, http: httpx.AsyncClient, on_change: Callable[[str, bool], None]) -> None:
+        self._pool = pool
+        self._http = http
+        self._on_change = on_change
+
+    async def run(self) -> None:
+        async with asyncio.TaskGroup() as loops:
+            for backend in self._pool.snapshot():
+                loops.create_task(self._watch(backend.name, backend.url))
+
+    async def probe_all(self) -> None:
+        """One round over all backends, so that a replica knows its fleet before it says that it is ready."""
+        await asyncio.gather(*(self.probe(backend.name, backend.url, {}) for backend in self._pool.snapshot()))
+
+    async def probe(self, name: str, url: str, known: dict[str, Model]) -> dict[str, Model]:
+        """Ask one backend; list its models when none are `known`. Returns the models, none when it does not answer."""
+        try:
+            models = known or _inventory(await self._get(url + "/api/tags"))
+            loaded = frozenset(_canonical_names(await self._get(url + "/api/ps")))
+        except (httpx.HTTPError, msgspec.DecodeError, ValueError):
+            self._pool.lost(name)
+            self._on_change(name, False)
+            return {}
+        self._pool.saw(name, models, loaded)
+        self._on_change(name, True)
+        return models
+
+    async def _watch(self, name: str, url: str) -> None:
+        models: dict[str, Model] = {}
+        probes = 0
+        while True:
+            models = await self.probe(name, url, models if probes % INVENTORY_PROBES else {})
+            probes += 1
+            await asyncio.sleep(PROBE_S * random.uniform(1 - JITTER, 1 + JITTER))  # noqa: S311 - spreads replicas
+
+    async def _get(self, url: str) -> list[_Entry]:
+        reply = await self._http.get(url, timeout=PROBE_TIMEOUT_S)
+        reply.raise_for_status()
+        if len(reply.content) > BODY_BYTES_MAX:
+            raise ValueError("too large")
+        return _decoder.decode(reply.content).models or []
+
+
+def _inventory(entries: list[_Entry]) -> dict[str, Model]:
+    """Models by canonical name, without those whose prompts would leave the site."""
+    found = {}
+    for entry in entries:
+        name = names.canonical(entry.name)
+        if name and not entry.remote_host and not names.is_cloud(name):
+            completes = not entry.capabilities or "completion" in entry.capabilities
+            found[name] = Model(entry.name, _unix_s(entry.modified_at), completes)
+    return found
+
+
+def _canonical_names(entries: list[_Entry]) -> list[str]:
+    return [name for entry in entries if (name := names.canonical(entry.name))]
+
+
+def _unix_s(text: str) -> int:
+    try:
+        return int(msgspec.convert(text, datetime).timestamp())
+    except (msgspec.ValidationError, ValueError, OverflowError):
+        return 0

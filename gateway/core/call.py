@@ -1,0 +1,79 @@
+"""One call: what was asked, what admission granted, what it came to."""
+
+from typing import Protocol
+
+from msgspec import Struct
+
+from gateway.core.keys import Credential
+from gateway.core.limits import Estimate
+from gateway.core.usage import Detail
+
+
+class Upstream(Protocol):
+    """A request in the hub's dialect, as it is sent to a backend."""
+
+    @property
+    def path(self) -> str: ...
+
+    def encode(self, *, model: str, stream: bool, output_tokens_max: int) -> bytes: ...
+
+
+class Call(Struct, frozen=True, kw_only=True):
+    """A well-formed request from a well-formed key. `model` is canonical; times are monotonic milliseconds."""
+
+    id: str
+    credential: Credential
+    endpoint: str
+    model: str
+    streamed: bool
+    upstream: Upstream
+    estimate: Estimate
+    began_ms: int
+    end_user: str = ""
+
+
+class Level(Struct, frozen=True):
+    """One limit as the client is told of it; reset is milliseconds until it is whole again."""
+
+    limit: int
+    left: int
+    reset_ms: int
+
+
+class Levels(Struct, frozen=True):
+    """The limits a reply reports; None where the key has no such limit (or the key is not known)."""
+
+    requests: Level | None = None
+    tokens: Level | None = None
+
+
+class Admission(Struct, frozen=True):
+    """A call was let in. `output_tokens_max` may be less than it asked for."""
+
+    at_ms: int
+    output_tokens_max: int
+    levels: Levels
+
+
+class Bill(Struct, frozen=True, kw_only=True):
+    """What a call came to. `credits_micro` is what it earned; Redis never charges beyond what was reserved."""
+
+    prompt_tokens: int
+    completion_tokens: int
+    credits_micro: int
+    estimated: bool
+    detail: Detail
+
+
+class Statement(Struct, frozen=True, kw_only=True):
+    """What a key may do and has used this month. None: unlimited, or no credits kept."""
+
+    month: str
+    monthly_tokens: int | None
+    tokens_spent: int
+    tokens_held: int
+    credit_micro: int | None
+    credit_held_micro: int
+    concurrency: int | None
+    running: int
+    levels: Levels

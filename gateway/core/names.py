@@ -1,0 +1,35 @@
+"""Model names: one spelling for each model, before anything is decided by name.
+
+Ollama takes `llama3.2`, `LLAMA3.2:latest`, `library/llama3.2`, `registry.ollama.ai/library/llama3.2` and
+`https://…:local` for the same model (reference: ollama-http section 2.0). Lists, limits, routing and metrics see only
+the canonical form: lower case, no default registry or namespace, always a tag.
+"""
+
+import re
+
+NAME_CHARS_MAX = 200
+_REGISTRY, _NAMESPACE, _TAG = "registry.ollama.ai", "library", "latest"
+_FORM = re.compile(r"[a-z0-9][a-z0-9._:/-]*", re.ASCII)
+
+
+def canonical(name: str) -> str | None:
+    """The one spelling of `name`, such as `llama3.2:latest`; None when it cannot be a model's name."""
+    text = name.strip().lower().removeprefix("https://").removeprefix("http://")
+    if len(text) > NAME_CHARS_MAX or not _FORM.fullmatch(text):
+        return None
+    text = text.removesuffix(":local")
+    *parents, last = text.split("/")
+    model, _, tag = last.partition(":")
+    if parents and parents[0] == _REGISTRY:
+        parents = parents[1:]
+    if parents == [_NAMESPACE]:
+        parents = []
+    if not model or ":" in tag or len(parents) > 2 or not all(parents):
+        return None
+    return "/".join([*parents, f"{model}:{tag or _TAG}"])
+
+
+def is_cloud(name: str) -> bool:
+    """Whether a canonical name makes Ollama forward the prompt to ollama.com."""
+    tag = name.rpartition(":")[2]
+    return tag == "cloud" or tag.endswith("-cloud")

@@ -1,0 +1,67 @@
+"""Which backend a call should go to: a pure order over a snapshot, decided apart from being acted on."""
+
+from collections.abc import Iterable, Sequence
+
+from msgspec import Struct
+
+
+class ModelCard(Struct, frozen=True):
+    """A model the fleet has: canonical name, unix seconds of its newest copy, how many backends have it."""
+
+    name: str
+    modified_s: int
+    backends: int
+
+
+class Model(Struct, frozen=True):
+    """A model as one backend has it: its own spelling, unix seconds of its last change, whether it makes text."""
+
+    spelling: str
+    modified_s: int = 0
+    completes: bool = True
+
+
+class Backend(Struct, frozen=True, kw_only=True):
+    """One backend as it was last seen. `models` goes by canonical name."""
+
+    name: str
+    url: str
+    healthy: bool
+    models: dict[str, Model]
+    loaded: frozenset[str] = frozenset()
+    in_flight: int = 0
+
+
+def rank(backends: Iterable[Backend], model: str) -> list[Backend]:
+    """Backends worth trying for the canonical `model`, best first; same input, same order.
+
+    Loaded goes before idle, for a load costs more than a short wait. Unhealthy ones stay, last: a wrong probe must not
+    become an error while there is nothing better to try.
+    """
+    able = [backend for backend in backends if model in backend.models]
+    return sorted(able, key=lambda b: (not b.healthy, model not in b.loaded, b.in_flight, b.name))
+
+
+def objection(backends: Sequence[Backend], model: str) -> str:
+    """Why nothing can serve `model` now: "", "no_backend" while no backend answers, or "model_not_found"."""
+    healthy = [backend for backend in backends if backend.healthy]
+    if not healthy:
+        return "no_backend"
+    return "" if any(model in backend.models for backend in healthy) else "model_not_found"
+
+
+def catalogue(backends: Iterable[Backend]) -> list[ModelCard]:
+    """Every model of the healthy backends once, by name."""
+    found: dict[str, tuple[int, int]] = {}
+    for backend in backends:
+        if backend.healthy:
+            for name, model in backend.models.items():
+                newest, copies = found.get(name, (0, 0))
+                found[name] = (max(newest, model.modified_s), copies + 1)
+    return [ModelCard(name, modified_s, copies) for name, (modified_s, copies) in sorted(found.items())]
+
+
+def default_model(backends: Iterable[Backend]) -> str | None:
+    """The first model, by name, that any healthy backend can make text with."""
+    names = (name for b in backends if b.healthy for name, model in b.models.items() if model.completes)
+    return min(names, default=None)

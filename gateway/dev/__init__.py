@@ -1,0 +1,1 @@
+"""The development world: embedded servers, a fake Ollama. Tests import the same modules."""

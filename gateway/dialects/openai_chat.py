@@ -1,0 +1,298 @@
+"""POST /v1/chat/completions: OpenAI's request into the hub's, the hub's answer into OpenAI's."""
+
+from typing import Annotated, Any, Literal
+
+import msgspec
+from msgspec import UNSET, Meta, Raw, Struct, UnsetType
+
+from gateway.dialects import openai_errors
+from gateway.dialects.asked import Asked, Prompt
+from gateway.dialects.frames import SSE_DONE, sse
+from gateway.dialects.ollama import ChatRequest, Function, Message, Options, Reply, ToolCall
+from gateway.errors import BadRequest, GatewayError
+
+MESSAGES_MAX = 1_024
+IMAGES_MAX = 8
+TOOLS_MAX = 128
+FINGERPRINT = "fp_llm_gateway"
+
+render_error = openai_errors.render
+
+
+class ImageUrl(Struct):
+    url: str
+
+
+class Part(Struct):
+    """A piece of a message's content: text, or an image as a data: URI."""
+
+    type: str
+    text: str = ""
+    image_url: ImageUrl | None = None
+
+
+class CalledFunction(Struct):
+    name: str
+    arguments: str = "{}"
+
+
+class CalledTool(Struct):
+    function: CalledFunction
+    id: str = ""
+
+
+class ChatMessage(Struct):
+    role: Literal["system", "developer", "user", "assistant", "tool"]
+    content: str | list[Part] | None = None
+    name: str | None = None
+    tool_calls: list[CalledTool] | None = None
+    tool_call_id: str | None = None
+    reasoning_content: str | None = None
+    reasoning: str | None = None
+
+
+class JsonSchema(Struct):
+    schema: Raw | UnsetType = UNSET
+
+
+class ResponseFormat(Struct):
+    type: Literal["text", "json_object", "json_schema"]
+    json_schema: JsonSchema | None = None
+
+
+class StreamOptions(Struct):
+    include_usage: bool | None = None
+
+
+Count = Annotated[int, Meta(ge=1)]
+
+
+class ChatCompletionRequest(Struct, kw_only=True):
+    """What is read of the request. Other fields are ignored: OpenAI's clients send many that Ollama has no use for."""
+
+    model: str
+    messages: Annotated[list[ChatMessage], Meta(min_length=1, max_length=MESSAGES_MAX)]
+    stream: bool | None = None
+    stream_options: StreamOptions | None = None
+    max_tokens: Count | None = None
+    max_completion_tokens: Count | None = None
+    temperature: float | None = None
+    top_p: float | None = None
+    seed: int | None = None
+    stop: str | list[str] | None = None
+    presence_penalty: float | None = None
+    frequency_penalty: float | None = None
+    n: int | None = None
+    tools: Annotated[list[Raw], Meta(max_length=TOOLS_MAX)] | None = None
+    response_format: ResponseFormat | None = None
+    reasoning_effort: Literal["none", "minimal", "low", "medium", "high"] | None = None
+    logprobs: bool | None = None
+    top_logprobs: Annotated[int, Meta(ge=0, le=20)] | None = None
+    user: str | None = None
+
+
+_request = msgspec.json.Decoder(ChatCompletionRequest)
+
+
+def parse(body: bytes) -> Asked:
+    """The hub's request. Raises `msgspec.ValidationError` or `BadRequest`, naming the field."""
+    asked = _request.decode(body)
+    if asked.n not in (None, 1):
+        raise BadRequest("This gateway gives one answer a call: leave out `n`, or make several calls.")
+    upstream = ChatRequest(
+        messages=[_message(message) for message in asked.messages],
+        tools=asked.tools or [],
+        options=_options(asked),
+        format=_format(asked.response_format),
+        think=_think(asked.reasoning_effort),
+        logprobs=bool(asked.logprobs),
+        top_logprobs=asked.top_logprobs or 0,
+    )
+    images = sum(len(message.images) for message in upstream.messages)
+    if images > IMAGES_MAX:
+        raise BadRequest(f"A request may hold {IMAGES_MAX} images; this one has {images}.")
+    return Asked(
+        model=asked.model,
+        upstream=upstream,
+        streamed=bool(asked.stream),
+        include_usage=bool(asked.stream_options and asked.stream_options.include_usage),
+        output_tokens_max=asked.max_completion_tokens or asked.max_tokens,
+        end_user=asked.user or "",
+        prompt=Prompt(text_bytes=_text_bytes(upstream), messages=len(upstream.messages), images=images),
+    )
+
+
+def _message(message: ChatMessage) -> Message:
+    text, images = _content(message.content)
+    return Message(
+        role="system" if message.role == "developer" else message.role,
+        content=text,
+        images=images,
+        thinking=message.reasoning_content or message.reasoning or "",
+        tool_calls=[_tool_call(call) for call in message.tool_calls or []],
+        tool_name=(message.name or "") if message.role == "tool" else "",
+        tool_call_id=message.tool_call_id or "",
+    )
+
+
+def _content(content: str | list[Part] | None) -> tuple[str, list[str]]:
+    """All parts of a message as one text and its images in base64."""
+    if content is None or isinstance(content, str):
+        return content or "", []
+    texts, images = [], []
+    for part in content:
+        if part.type == "text":
+            texts.append(part.text)
+        elif part.type == "image_url" and part.image_url:
+            images.append(_image(part.image_url.url))
+        else:
+            raise BadRequest(f"This gateway does not take content parts of type {part.type!r}.")
+    return "\n".join(texts), images
+
+
+def _image(url: str) -> str:
+    head, comma, data = url.partition(",")
+    if not comma or not head.startswith("data:image/") or not head.endswith(";base64"):
+        raise BadRequest("Images must be data: URIs (data:image/png;base64,…); this gateway fetches no addresses.")
+    return data
+
+
+def _tool_call(call: CalledTool) -> ToolCall:
+    arguments = call.function.arguments.strip() or "{}"
+    try:
+        is_object = isinstance(msgspec.json.decode(arguments), dict)
+    except msgspec.DecodeError:
+        is_object = False
+    if not is_object:
+        raise BadRequest("The `arguments` of a tool call must be a JSON object, as text.")
+    return ToolCall(id=call.id, function=Function(name=call.function.name, arguments=Raw(arguments.encode())))
+
+
+def _options(asked: ChatCompletionRequest) -> Options:
+    """Only what was asked for: a model's own defaults stay in force."""
+    given = {
+        name: value
+        for name in ("temperature", "top_p", "seed", "presence_penalty", "frequency_penalty")
+        if (value := getattr(asked, name)) is not None
+    }
+    if asked.stop is not None:
+        given["stop"] = [asked.stop] if isinstance(asked.stop, str) else asked.stop
+    return Options(**given)
+
+
+def _format(wanted: ResponseFormat | None) -> Raw | UnsetType:
+    if wanted is None or wanted.type == "text":
+        return UNSET
+    if wanted.type == "json_object":
+        return Raw(b'"json"')
+    if wanted.json_schema is None or wanted.json_schema.schema is UNSET:
+        raise BadRequest("`response_format` of type json_schema needs `json_schema.schema`.")
+    return wanted.json_schema.schema
+
+
+def _think(effort: str | None) -> bool | str | UnsetType:
+    if effort is None:
+        return UNSET
+    return False if effort == "none" else "low" if effort == "minimal" else effort
+
+
+def _text_bytes(request: ChatRequest) -> int:
+    """Bytes of everything the template may turn into prompt tokens, without the images."""
+    texts = sum(len(m.content.encode()) + len(m.thinking.encode()) for m in request.messages)
+    calls = sum(len(bytes(call.function.arguments)) for m in request.messages for call in m.tool_calls)
+    return texts + calls + sum(len(bytes(tool)) for tool in request.tools)
+
+
+class Renderer:
+    """Turns the hub's answer to one call into OpenAI's, streamed or whole. `created_s` is unix seconds."""
+
+    content_type = b"text/event-stream; charset=utf-8"
+
+    def __init__(self, asked: Asked, call_id: str, created_s: int) -> None:
+        self._id = f"chatcmpl-{call_id.replace('-', '')}"
+        self._asked = asked
+        self._created_s = created_s
+        self._begun = False
+        self._calls = 0
+
+    def feed(self, reply: Reply) -> bytes:
+        """The frames for one line of the answer."""
+        return self._delta(reply) if reply.carries_tokens else b""
+
+    def last(self, reply: Reply) -> bytes:
+        """The frames that end the stream, from its final line."""
+        frames = self._delta(reply) if reply.carries_tokens or not self._begun else b""
+        frames += self._frame([{"index": 0, "delta": {}, "finish_reason": self._finish(reply), "logprobs": None}])
+        if self._asked.include_usage:
+            frames += self._frame([], usage=_usage(reply))
+        return frames + SSE_DONE
+
+    def whole(self, reply: Reply) -> bytes:
+        message: dict[str, Any] = {"role": "assistant", "content": reply.text, "refusal": None}
+        if reply.thought:
+            message |= {"reasoning_content": reply.thought, "reasoning": reply.thought}
+        if reply.tool_calls:
+            message["tool_calls"] = self._tool_calls(reply, with_index=False)
+            message["content"] = reply.text or None
+        choice = {
+            "index": 0,
+            "message": message,
+            "finish_reason": self._finish(reply),
+            "logprobs": _logprobs(reply),
+        }
+        return msgspec.json.encode(self._object("chat.completion", [choice]) | {"usage": _usage(reply)})
+
+    def error(self, error: GatewayError) -> bytes:
+        """The frame of a failure after the stream began; no [DONE] follows, for it is not done."""
+        return sse(openai_errors.body(error))
+
+    def _delta(self, reply: Reply) -> bytes:
+        delta: dict[str, Any] = {"content": reply.text}
+        if not self._begun:
+            delta = {"role": "assistant", **delta}
+            self._begun = True
+        if reply.thought:
+            delta |= {"reasoning_content": reply.thought, "reasoning": reply.thought}
+        if reply.tool_calls:
+            delta["tool_calls"] = self._tool_calls(reply, with_index=True)
+        return self._frame([{"index": 0, "delta": delta, "finish_reason": None, "logprobs": _logprobs(reply)}])
+
+    def _tool_calls(self, reply: Reply, *, with_index: bool) -> list[dict[str, Any]]:
+        """Calls with ids of our own: the backends' may repeat."""
+        calls = []
+        for call in reply.tool_calls:
+            entry: dict[str, Any] = {
+                "id": f"call_{self._id[-20:]}{self._calls}",
+                "type": "function",
+                "function": {"name": call.function.name, "arguments": bytes(call.function.arguments).decode()},
+            }
+            calls.append({"index": self._calls, **entry} if with_index else entry)
+            self._calls += 1
+        return calls
+
+    def _finish(self, reply: Reply) -> str:
+        if reply.done_reason == "length":
+            return "length"
+        return "tool_calls" if self._calls else "stop"
+
+    def _frame(self, choices: list[dict[str, Any]], **more: Any) -> bytes:
+        return sse(msgspec.json.encode(self._object("chat.completion.chunk", choices) | more))
+
+    def _object(self, kind: str, choices: list[dict[str, Any]]) -> dict[str, Any]:
+        return {
+            "id": self._id,
+            "object": kind,
+            "created": self._created_s,
+            "model": self._asked.model,
+            "system_fingerprint": FINGERPRINT,
+            "choices": choices,
+        }
+
+
+def _usage(reply: Reply) -> dict[str, int]:
+    prompt, completion = max(0, reply.prompt_eval_count), max(0, reply.eval_count)
+    return {"prompt_tokens": prompt, "completion_tokens": completion, "total_tokens": prompt + completion}
+
+
+def _logprobs(reply: Reply) -> dict[str, Any] | None:
+    return {"content": reply.logprobs, "refusal": None} if reply.logprobs else None

@@ -1,0 +1,71 @@
+"""Between a call, which makes bytes at the backend's pace, and its client's connection, which takes them at its own.
+
+The call never waits for the client: Ollama can lose a slot for good when a client leaves while output is backed up
+(reference: ollama-http section 5.8). So the buffer is bounded, and a client that falls too far behind is cut off.
+"""
+
+import asyncio
+from collections.abc import Callable
+
+from gateway.core.call import Admission
+from gateway.errors import GatewayError
+
+WAITING_BYTES_MAX = 4 << 20
+
+
+class Outbox:
+    """One call's way to one client. The call's side is synchronous; `take` is the client's side."""
+
+    def __init__(self) -> None:
+        self._waiting = bytearray()
+        self._ended = False
+        self._changed = asyncio.Event()
+        self._when_gone: Callable[[], object] | None = None
+        self.gone = False
+        self.begun = False
+        self.admission: Admission | None = None
+        self.refusal: GatewayError | None = None
+
+    def put(self, data: bytes) -> None:
+        """Bytes for the client. Too far behind, it counts as gone."""
+        if not data or self.gone:
+            return
+        self.begun = True
+        self._waiting += data
+        if len(self._waiting) > WAITING_BYTES_MAX:
+            self.leave()
+        self._changed.set()
+
+    def refuse(self, error: GatewayError) -> None:
+        """Nothing was sent and nothing will be but this."""
+        self.refusal = error
+        self.end()
+
+    def end(self) -> None:
+        self._ended = True
+        self._changed.set()
+
+    def when_gone(self, act: Callable[[], object]) -> None:
+        """`act` is called once when the client leaves, or now if it has."""
+        self._when_gone = act
+        if self.gone:
+            act()
+
+    def leave(self) -> None:
+        """The client is gone, or is taken to be."""
+        if not self.gone:
+            self.gone = True
+            self._changed.set()
+            if self._when_gone:
+                self._when_gone()
+
+    async def take(self) -> bytes | None:
+        """All that is waiting, once something is; None at the end."""
+        while not self._waiting:
+            if self._ended or self.gone:
+                return None
+            self._changed.clear()
+            await self._changed.wait()
+        data = bytes(self._waiting)
+        self._waiting.clear()
+        return data

@@ -1,0 +1,82 @@
+"""What the pipeline and the web need of the world, and the record that carries it.
+
+Adapters satisfy these by shape; `app.py` alone constructs them, tests pass fakes that keep the same contract tests.
+"""
+
+from collections.abc import AsyncIterator
+from contextlib import AbstractAsyncContextManager
+from typing import Protocol
+
+from gateway.core.call import Admission, Bill, Call, Statement
+from gateway.core.keys import Credential
+from gateway.core.record import KeyRecord, Spent
+from gateway.core.routing import ModelCard
+from gateway.core.tally import Tally
+
+
+class Leases(Protocol):
+    """The lease of each running call, from admission to settlement."""
+
+    async def open(self, call: Call, tally: Tally, objection: str) -> Admission:
+        """Admit the call and keep its lease alive from `tally`. Raises the refusal; then nothing is held.
+
+        `objection` is a reason the replica already has against it ("no_backend", "model_not_found"), told only to
+        someone with a valid key.
+        """
+
+    def progressed(self, tally: Tally) -> None:
+        """The call has come further; every so many tokens the lease is told."""
+
+    async def close(self, call: Call, bill: Bill) -> None:
+        """Settle the call. When Redis is away the bill is kept and settled later; never raises."""
+
+
+class Exchange(Protocol):
+    """An answer that has begun: its head has arrived and was a success."""
+
+    async def whole(self) -> bytes:
+        """The complete body. Raises a `BackendFault`."""
+
+    def pieces(self) -> AsyncIterator[bytes]:
+        """The body as it arrives; what arrived together is one piece. Raises a `BackendFault`."""
+
+
+class Fleet(Protocol):
+    """All backends as one."""
+
+    def objection(self, model: str) -> str:
+        """Why no backend can serve the canonical `model` now: "", "no_backend" or "model_not_found"."""
+
+    def models(self) -> list[ModelCard]:
+        """Every model of the fleet once, by name."""
+
+    def default_model(self) -> str | None:
+        """The model of plain requests that name none."""
+
+    def exchange(self, call: Call, output_tokens_max: int, tally: Tally) -> AbstractAsyncContextManager[Exchange]:
+        """Ask the best backend, the next best where that helps, and give the answer of the one that answered.
+
+        Raises a `BackendFault`, `Unavailable`, or the client's own mistake as the backend worded it. `tally` is told
+        which backend has the prompt.
+        """
+
+
+class Inspector(Protocol):
+    async def inspect(self, credential: Credential) -> Statement:
+        """What the key has left. Raises `Unauthorized` or `LimitsUnavailable`."""
+
+
+class Keys(Protocol):
+    """The truth about keys, for the admin API. Every method raises `StoreUnavailable` when the database is away."""
+
+    async def create(self, record: KeyRecord) -> KeyRecord: ...
+
+    async def page(self, after: str | None) -> tuple[list[KeyRecord], str | None]: ...
+
+    async def revoke(self, key_id: str) -> KeyRecord | None: ...
+
+
+class Directory(Protocol):
+    """What the replicas read of keys. Raises `LimitsUnavailable`."""
+
+    async def publish(self, record: KeyRecord, spent: Spent | None) -> None: ...

@@ -1,0 +1,186 @@
+"""One frozen record of all settings, read once from the environment and `.env`, strictly.
+
+A value that cannot be used, or a name in `.env` that no setting has, stops the start with one line each. Nothing else
+in the gateway reads the environment.
+"""
+
+from collections.abc import Mapping
+from pathlib import Path
+from typing import Annotated, Any, get_args, get_origin, get_type_hints
+from urllib.parse import urlsplit
+
+import msgspec
+from msgspec import Meta, Struct
+
+URL_SCHEMES = {
+    "OLLAMA_BASE_URL": ("http", "https"),
+    "REDIS_URL": ("redis", "rediss", "unix"),
+    "DATABASE_URL": ("postgresql", "postgres"),
+}
+ADMIN_SECRET_CHARS_MIN = 16
+SHARDS_MAX = 256
+
+
+class SettingsError(Exception):
+    """The configuration cannot be used. `problems` holds one line for each reason."""
+
+    def __init__(self, problems: list[str]) -> None:
+        super().__init__("\n".join(problems))
+        self.problems = problems
+
+
+def _about(text: str, **bounds: Any) -> Meta:
+    return Meta(description=text, **bounds)
+
+
+Seconds = Annotated[float, Meta(gt=0, le=86_400)]
+
+
+class Settings(Struct, frozen=True, kw_only=True, rename="upper"):
+    """Every setting with its default. Times are in seconds unless the name says otherwise."""
+
+    host: Annotated[str, _about("Address the gateway listens on.", min_length=1)] = "127.0.0.1"
+    port: Annotated[int, _about("Port the gateway listens on; 0 lets the system choose.", ge=0, le=65535)] = 8000
+    debug: Annotated[bool, _about("Log more. Never logs keys, prompts or completions.")] = False
+    data_dir: Annotated[str, _about("Where `up` keeps its servers' state and secrets.", min_length=1)] = "./.data"
+    admin_secret: Annotated[
+        str, _about("Opens the admin API (X-Admin-Secret), at least 16 characters; empty: the admin API is off.")
+    ] = ""
+    ollama_base_url: Annotated[tuple[str, ...], _about("Ollama nodes, comma-separated.", min_length=1)] = (
+        "http://localhost:11434",
+    )
+    ollama_default_model: Annotated[
+        str, _about("Model of plain requests that name none; empty: the first one the fleet has.")
+    ] = ""
+    ollama_timeout: Annotated[
+        Seconds, _about("Longest wait for the first byte of a streamed answer, or for all of one that is not streamed.")
+    ] = 300.0
+    ollama_connect_timeout: Annotated[Seconds, _about("Longest wait for a connection to a node.")] = 5.0
+    ollama_idle_timeout: Annotated[Seconds, _about("Longest silence within a streamed answer.")] = 60.0
+    ollama_total_timeout: Annotated[Seconds, _about("Longest whole answer.")] = 1800.0
+    redis_url: Annotated[
+        str, _about("Redis >= 7 or Valkey >= 7.2, as redis://, rediss:// or unix://; empty: `up` embeds one.")
+    ] = ""
+    redis_timeout_ms: Annotated[int, _about("Longest wait for one decision of Redis.", ge=10, le=60_000)] = 250
+    shards: Annotated[
+        int, _about("Hash tags the keys are spread over: 1 for one Redis, 16 for a cluster.", ge=1, le=SHARDS_MAX)
+    ] = 1
+    database_url: Annotated[str, _about("Postgres >= 14, as postgresql://; empty: `up` embeds one.")] = ""
+    default_rate_limit_per_min: Annotated[
+        int, _about("Requests a minute of a key that says nothing else.", ge=1, le=1_000_000)
+    ] = 20
+    default_monthly_token_limit: Annotated[
+        int, _about("Tokens a calendar month (UTC) of a key that says nothing else.", ge=1, le=10**12)
+    ] = 1_000_000
+    output_tokens_max: Annotated[
+        int, _about("Most tokens one answer may have; requests may ask for less.", ge=1, le=10**7)
+    ] = 16_384
+    body_bytes_max: Annotated[int, _about("Largest request body, in bytes.", ge=1_024, le=10**9)] = 10_000_000
+    api_key_prefix: Annotated[
+        str, _about("What every API key of this gateway starts with.", pattern="^[A-Za-z][A-Za-z0-9-]{0,15}$")
+    ] = "llm"
+    cors_origins: Annotated[
+        tuple[str, ...], _about("Origins whose pages may call the API, comma-separated; `*` for all.")
+    ] = ()
+    balancer_seconds: Annotated[
+        float, _about("How long /ready says no after SIGTERM before connections are refused.", ge=0, le=600)
+    ] = 0.0
+    drain_seconds: Annotated[
+        Seconds, _about("How long running calls may go on after SIGTERM before they are cut and settled.")
+    ] = 20.0
+
+    def __post_init__(self) -> None:
+        for name, urls in (
+            ("OLLAMA_BASE_URL", self.ollama_base_url),
+            ("REDIS_URL", (self.redis_url,)),
+            ("DATABASE_URL", (self.database_url,)),
+        ):
+            for url in filter(None, urls):
+                _check_url(name, url)
+        if self.admin_secret and len(self.admin_secret) < ADMIN_SECRET_CHARS_MIN:
+            raise ValueError(f"ADMIN_SECRET is too short: use at least {ADMIN_SECRET_CHARS_MIN} characters")
+        if SHARDS_MAX % self.shards:
+            raise ValueError(f"SHARDS is {self.shards}: use a power of two up to {SHARDS_MAX}")
+
+    def __repr__(self) -> str:
+        return f"<Settings {self.host}:{self.port}>"  # never a secret or a connection string
+
+
+def _check_url(name: str, url: str) -> None:
+    """Scheme and host must be usable; the message never repeats the URL, which may hold a password."""
+    parts = urlsplit(url)
+    if parts.scheme not in URL_SCHEMES[name]:
+        raise ValueError(f"{name} must start with {' or '.join(f'{scheme}://' for scheme in URL_SCHEMES[name])}")
+    if name == "OLLAMA_BASE_URL" and (not parts.hostname or parts.username or parts.query or parts.fragment):
+        raise ValueError(f"{name} must be http(s)://host[:port] without credentials or query")
+
+
+_WORDS = {"true": True, "yes": True, "on": True, "1": True, "false": False, "no": False, "off": False, "0": False}
+NAMES: tuple[str, ...] = tuple(field.encode_name for field in msgspec.structs.fields(Settings))
+
+
+def load(env: Mapping[str, str], dotenv: Path | None = None) -> Settings:
+    """Settings from `env` over `dotenv` over the defaults.
+
+    Raises `SettingsError` with one line for each bad value and each name in `dotenv` that no setting has.
+    """
+    problems: list[str] = []
+    written = _read_dotenv(dotenv, problems) if dotenv and dotenv.is_file() else {}
+    values: dict[str, Any] = {}
+    hints = get_type_hints(Settings, include_extras=True)
+    for field in msgspec.structs.fields(Settings):
+        name = field.encode_name
+        text = env.get(name, written.get(name))
+        if text is None or (text.strip() == "" and field.default != ""):
+            continue
+        try:
+            values[name] = _value(text.strip(), hints[field.name])
+        except msgspec.ValidationError as error:
+            problems.append(f"{name}: {_say(error)}")
+    if not problems:
+        try:
+            return msgspec.convert(values, Settings)
+        except msgspec.ValidationError as error:
+            problems.append(_say(error))
+    raise SettingsError(problems)
+
+
+def _value(text: str, hint: Any) -> Any:
+    """The text as the setting's type. Lists are comma-separated; booleans are true/false, yes/no, on/off, 1/0."""
+    base = get_args(hint)[0] if get_origin(hint) is Annotated else hint
+    raw: Any = text
+    if get_origin(base) is tuple:
+        raw = [part.strip().rstrip("/") for part in text.split(",") if part.strip()]
+    elif base is bool:
+        raw = _WORDS.get(text.lower(), text)
+    return msgspec.convert(raw, hint, strict=False)
+
+
+def _say(error: msgspec.ValidationError) -> str:
+    return str(error).split(" - at ")[0]
+
+
+def _read_dotenv(path: Path, problems: list[str]) -> dict[str, str]:
+    """NAME=value lines; `#` comments, `export ` and a pair of quotes are allowed. Adds a problem for each bad line."""
+    found: dict[str, str] = {}
+    for number, line in enumerate(path.read_text("utf-8").splitlines(), 1):
+        text = line.strip().removeprefix("export ").strip()
+        if not text or text.startswith("#"):
+            continue
+        name, equals, value = text.partition("=")
+        name, value = name.strip(), value.strip()
+        if not equals:
+            problems.append(f"{path.name} line {number}: expected NAME=value")
+        elif name not in NAMES:
+            problems.append(f"{path.name} line {number}: no setting is called {name}{_nearest(name)}")
+        else:
+            quoted = len(value) > 1 and value[0] == value[-1] and value[0] in "\"'"
+            found[name] = value[1:-1] if quoted else value.split(" #", 1)[0].strip()
+    return found
+
+
+def _nearest(name: str) -> str:
+    from difflib import get_close_matches
+
+    close = get_close_matches(name.upper(), NAMES, n=1)
+    return f" (did you mean {close[0]}?)" if close else ""

@@ -1,0 +1,1 @@
+"""Redis: the client, every key name, the functions, one adapter a port."""

@@ -1,0 +1,112 @@
+"""The leases of this replica's running calls: opened by admission, kept alive, closed by settlement.
+
+While Redis is away a bill waits here and is settled when it is back. A call whose admission got no reply is undone the
+same way, for its client was refused. Both are bounded: beyond that the reaper settles from the lease's last count.
+"""
+
+import asyncio
+from collections.abc import Callable
+from contextlib import suppress
+
+from msgspec import Struct
+
+from gateway.core.call import Admission, Bill, Call
+from gateway.core.tally import Tally, if_lost
+from gateway.core.usage import detail_json
+from gateway.errors import KeysNotLoaded, LimitsUnavailable
+from gateway.state.limiter import RedisLimiter
+
+RENEW_MS = 5_000
+RENEW_TOKENS = 64
+ROUND_S = 0.5
+UNSETTLED_CALLS_MAX = 50_000
+RENEWALS_AT_ONCE_MAX = 256
+
+
+class _Open(Struct):
+    call: Call
+    tally: Tally
+    renewed_ms: int
+
+
+class RedisLeases:
+    """Keeps `ports.Leases`. `run` must be running while calls are; `clock_ms` is monotonic."""
+
+    def __init__(self, limiter: RedisLimiter, clock_ms: Callable[[], int]) -> None:
+        self._limiter = limiter
+        self._clock_ms = clock_ms
+        self._open: dict[str, _Open] = {}
+        self._bills: dict[str, tuple[Call, Bill]] = {}
+        self._doubtful: dict[str, Call] = {}
+        self._hurry = asyncio.Event()
+
+    @property
+    def running(self) -> int:
+        return len(self._open)
+
+    @property
+    def unsettled(self) -> int:
+        return len(self._bills) + len(self._doubtful)
+
+    async def open(self, call: Call, tally: Tally, objection: str) -> Admission:
+        try:
+            admission = await self._limiter.admit(call, objection, detail_json(if_lost(call)))
+        except KeysNotLoaded:
+            raise
+        except LimitsUnavailable:
+            if self.unsettled < UNSETTLED_CALLS_MAX:
+                self._doubtful[call.id] = call
+            raise
+        self._open[call.id] = _Open(call, tally, self._clock_ms())
+        return admission
+
+    def progressed(self, tally: Tally) -> None:
+        if tally.completion_tokens - tally.reported_tokens >= RENEW_TOKENS:
+            self._hurry.set()
+
+    async def close(self, call: Call, bill: Bill) -> None:
+        self._open.pop(call.id, None)
+        try:
+            await self._limiter.settle(call, bill)
+        except LimitsUnavailable:
+            if self.unsettled < UNSETTLED_CALLS_MAX:
+                self._bills[call.id] = (call, bill)
+
+    async def run(self) -> None:
+        """Renew, and settle what could not be settled, for ever."""
+        while True:
+            await self._renew_due()
+            await self.settle_waiting()
+            with suppress(TimeoutError):
+                await asyncio.wait_for(self._hurry.wait(), ROUND_S)
+            self._hurry.clear()
+
+    async def settle_waiting(self) -> None:
+        """One attempt at everything that is owed to Redis; stops at the first sign that it is still away."""
+        try:
+            for call_id, (call, bill) in list(self._bills.items()):
+                await self._limiter.settle(call, bill)
+                del self._bills[call_id]
+            for call_id, call in list(self._doubtful.items()):
+                await self._limiter.void(call)
+                del self._doubtful[call_id]
+        except LimitsUnavailable:
+            return
+
+    async def _renew_due(self) -> None:
+        now = self._clock_ms()
+        due = [lease for lease in self._open.values() if _is_due(lease, now)]
+        for start in range(0, len(due), RENEWALS_AT_ONCE_MAX):
+            batch = due[start : start + RENEWALS_AT_ONCE_MAX]
+            await asyncio.gather(*(self._renew(lease, now) for lease in batch), return_exceptions=True)
+
+    async def _renew(self, lease: _Open, now: int) -> None:
+        tally = lease.tally
+        tokens = tally.completion_tokens
+        await self._limiter.renew(lease.call, tally.prompt_tokens, tokens)
+        lease.renewed_ms, tally.reported_tokens = now, tokens
+
+
+def _is_due(lease: _Open, now_ms: int) -> bool:
+    fresh = lease.tally.completion_tokens - lease.tally.reported_tokens
+    return fresh >= RENEW_TOKENS or now_ms - lease.renewed_ms >= RENEW_MS

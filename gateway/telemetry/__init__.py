@@ -1,0 +1,1 @@
+"""Metrics and logs. Never a key, a prompt or a completion."""

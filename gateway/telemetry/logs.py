@@ -1,0 +1,30 @@
+"""Structured logs: one JSON object a line, on stderr. Callers pass fields by name; none is ever a key or a prompt."""
+
+import sys
+from collections.abc import Callable
+from typing import Any, TextIO
+
+import msgspec
+
+
+class Log:
+    """Writes JSON lines. `clock_s` gives unix seconds."""
+
+    def __init__(self, clock_s: Callable[[], float], out: TextIO | None = None, *, debug: bool = False) -> None:
+        self._clock_s = clock_s
+        self._out = out or sys.stderr
+        self._debug = debug
+
+    def info(self, event: str, **fields: Any) -> None:
+        self._write("info", event, fields)
+
+    def warning(self, event: str, **fields: Any) -> None:
+        self._write("warning", event, fields)
+
+    def debug(self, event: str, **fields: Any) -> None:
+        if self._debug:
+            self._write("debug", event, fields)
+
+    def _write(self, level: str, event: str, fields: dict[str, Any]) -> None:
+        line = {"at": round(self._clock_s(), 3), "level": level, "event": event, **fields}
+        self._out.write(msgspec.json.encode(line).decode() + "\n")

@@ -1,0 +1,48 @@
+"""Every metric of a replica, with its help text. Labels are bounded: never a key, an address or a client's own text."""
+
+from prometheus_client import CollectorRegistry, Counter, Gauge, Histogram, generate_latest
+
+CONTENT_TYPE = "text/plain; version=0.0.4; charset=utf-8"
+_SECONDS = (0.005, 0.01, 0.025, 0.05, 0.1, 0.25, 0.5, 1, 2.5, 5, 10, 30, 60, 120, 300, 600)
+
+
+class Metrics:
+    """One registry for each replica; nothing is registered at import."""
+
+    def __init__(self) -> None:
+        registry = CollectorRegistry()
+        self.registry = registry
+        self.calls = Counter(
+            "gateway_calls", "Calls that ended, by endpoint and status.", ["endpoint", "status"], registry=registry
+        )
+        self.refusals = Counter(
+            "gateway_refusals", "Requests refused before admission, by error code.", ["code"], registry=registry
+        )
+        self.tokens = Counter(
+            "gateway_tokens", "Tokens of ended calls; kind is prompt or completion.", ["kind"], registry=registry
+        )
+        self.call_seconds = Histogram(
+            "gateway_call_seconds",
+            "From the request's arrival to the end of the answer.",
+            ["endpoint"],
+            buckets=_SECONDS,
+            registry=registry,
+        )
+        self.first_token_seconds = Histogram(
+            "gateway_first_token_seconds",
+            "From the request's arrival to the first token of a streamed answer.",
+            ["endpoint"],
+            buckets=_SECONDS,
+            registry=registry,
+        )
+        self.running = Gauge("gateway_running_calls", "Calls that run on this replica now.", registry=registry)
+        self.unsettled = Gauge(
+            "gateway_unsettled_calls", "Ended calls that wait for Redis to be settled.", registry=registry
+        )
+        self.backend_up = Gauge(
+            "gateway_backend_up", "Whether a backend answered its last probe.", ["backend"], registry=registry
+        )
+
+    def expose(self) -> bytes:
+        """All metrics in Prometheus' text format."""
+        return generate_latest(self.registry)

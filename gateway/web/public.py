@@ -1,0 +1,198 @@
+"""The routes that are not calls: what this service is, how it is, which models it has, what a key has left."""
+
+import asyncio
+from collections.abc import Awaitable, Callable
+from typing import Any, Literal
+
+from litestar import Request, Response, get
+from msgspec import Struct
+
+from gateway.core import pricing
+from gateway.core.call import Level, Statement
+from gateway.core.routing import Backend
+from gateway.ports import Fleet, Inspector
+from gateway.telemetry.metrics import CONTENT_TYPE, Metrics
+from gateway.web import credentials, headers
+
+CHECK_S = 1.0
+KEY: list[dict[str, list[str]]] = [{"BearerKey": []}, {"HeaderKey": []}]
+
+
+class PublicDeps(Struct, frozen=True, kw_only=True):
+    """What these routes need. The checks raise when their part is away; `gauges` brings the metrics up to date."""
+
+    inspector: Inspector
+    fleet: Fleet
+    metrics: Metrics
+    gauges: Callable[[], None]
+    snapshot: Callable[[], list[Backend]]
+    draining: Callable[[], bool]
+    keys_loaded: Callable[[], Awaitable[bool]]
+    database: Callable[[], Awaitable[object]]
+    version: str
+
+
+class Info(Struct):
+    name: str
+    version: str
+    docs: str
+    reference: str
+    openapi: str
+
+
+class Health(Struct):
+    status: Literal["ok"]
+
+
+class Readiness(Struct, kw_only=True):
+    """What a replica depends on. Only Redis, its keys and draining decide."""
+
+    ready: bool
+    draining: bool
+    redis: Literal["ok", "away"]
+    keys: Literal["loaded", "loading", "unknown"]
+    postgres: Literal["ok", "away"]
+    backends: dict[str, Literal["up", "down"]]
+
+
+class ModelEntry(Struct):
+    id: str
+    object: Literal["model"]
+    created: int
+    owned_by: str
+
+
+class ModelList(Struct):
+    object: Literal["list"]
+    data: list[ModelEntry]
+
+
+class Window(Struct):
+    """A limit per minute: what is left now, and in how many seconds it is whole again."""
+
+    limit: int
+    left: int
+    reset_seconds: float
+
+
+class Month(Struct, kw_only=True):
+    month: str
+    limit: int | None
+    spent: int
+    held: int
+
+
+class Credits(Struct):
+    """Credits left, and how many of them running calls have reserved."""
+
+    balance: float
+    held: float
+
+
+class Running(Struct):
+    limit: int | None
+    now: int
+
+
+class UsageReport(Struct, kw_only=True):
+    """What the presented key may do and has used. null: no such limit."""
+
+    key_id: str
+    requests_per_min: Window | None
+    tokens_per_min: Window | None
+    monthly_tokens: Month
+    credits: Credits | None
+    concurrency: Running
+
+
+Requested = Request[Any, Any, Any]
+
+
+def _deps(request: Requested) -> PublicDeps:
+    deps: PublicDeps = request.app.state.public
+    return deps
+
+
+@get("/", operation_id="info", summary="What this service is", tags=["service"], sync_to_thread=False)
+def info(request: Requested) -> Info:
+    return Info("LLM Gateway", _deps(request).version, "/docs", "/redoc", "/openapi.json")
+
+
+@get("/health", operation_id="health", summary="Whether the process lives", tags=["service"], sync_to_thread=False)
+def health() -> Health:
+    return Health("ok")
+
+
+@get("/ready", operation_id="ready", summary="Whether to send requests here", tags=["service"])
+async def ready(request: Requested) -> Response[Readiness]:
+    deps = _deps(request)
+    redis, database = await asyncio.gather(_within(deps.keys_loaded()), _within(deps.database()))
+    answers = not isinstance(redis, Exception)
+    draining = deps.draining()
+    state = Readiness(
+        ready=redis is True and not draining,
+        draining=draining,
+        redis="ok" if answers else "away",
+        keys="loaded" if redis is True else "loading" if answers else "unknown",
+        postgres="away" if isinstance(database, Exception) else "ok",
+        backends={backend.name: "up" if backend.healthy else "down" for backend in deps.snapshot()},
+    )
+    return Response(state, status_code=200 if state.ready else 503)
+
+
+@get("/metrics", operation_id="metrics", summary="Prometheus metrics", tags=["service"], sync_to_thread=False)
+def metrics(request: Requested) -> Response[bytes]:
+    deps = _deps(request)
+    deps.gauges()
+    return Response(deps.metrics.expose(), media_type=CONTENT_TYPE)
+
+
+@get("/v1/models", operation_id="listModels", summary="Models of all backends", tags=["models"], security=KEY)
+async def models(request: Requested) -> ModelList:
+    deps = _deps(request)
+    await deps.inspector.inspect(credentials.presented(request.scope["headers"]))
+    entries = [
+        ModelEntry(card.name, "model", card.modified_s, card.name.rpartition("/")[0] or "library")
+        for card in deps.fleet.models()
+    ]
+    return ModelList("list", entries)
+
+
+@get("/v1/usage", operation_id="usage", summary="What this key has used and has left", tags=["usage"], security=KEY)
+async def usage(request: Requested) -> Response[UsageReport]:
+    credential = credentials.presented(request.scope["headers"])
+    statement = await _deps(request).inspector.inspect(credential)
+    more = {name.decode(): value.decode() for name, value in headers.of_levels(statement.levels)}
+    return Response(_report(credential.key_id, statement), headers=more)
+
+
+def _report(key_id: str, statement: Statement) -> UsageReport:
+    credit = statement.credit_micro
+    return UsageReport(
+        key_id=key_id,
+        requests_per_min=_window(statement.levels.requests),
+        tokens_per_min=_window(statement.levels.tokens),
+        monthly_tokens=Month(
+            month=f"{statement.month[:4]}-{statement.month[4:]}",
+            limit=statement.monthly_tokens,
+            spent=statement.tokens_spent,
+            held=statement.tokens_held,
+        ),
+        credits=None
+        if credit is None
+        else Credits(pricing.credits(credit), pricing.credits(statement.credit_held_micro)),
+        concurrency=Running(statement.concurrency, statement.running),
+    )
+
+
+def _window(level: Level | None) -> Window | None:
+    return None if level is None else Window(level.limit, level.left, level.reset_ms / 1000)
+
+
+async def _within(check: Awaitable[object]) -> object:
+    """What the check says, or the reason it says nothing."""
+    try:
+        async with asyncio.timeout(CHECK_S):
+            return await check
+    except Exception as error:
+        return error

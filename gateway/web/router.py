@@ -1,0 +1,39 @@
+"""The Litestar application around the routes: what it is given, how it refuses, who may call it from a browser."""
+
+from collections.abc import Callable
+from contextlib import AbstractAsyncContextManager
+
+from litestar import Litestar
+from litestar.config.cors import CORSConfig
+
+from gateway.telemetry.logs import Log
+from gateway.web import routes
+from gateway.web.headers import EXPOSED
+from gateway.web.rendering import exception_handlers
+
+Lifespan = Callable[[Litestar], AbstractAsyncContextManager[None]]
+
+
+def application(lifespan: Lifespan, log: Log, *, body_bytes_max: int, cors_origins: tuple[str, ...]) -> Litestar:
+    """The app. `lifespan` puts `calls`, `public` and `admin` (the deps of each group of routes) into its state."""
+    return Litestar(
+        routes.handlers(),
+        lifespan=[lifespan],
+        exception_handlers=exception_handlers(log),
+        openapi_config=None,
+        request_max_body_size=body_bytes_max,
+        cors_config=_cors(cors_origins),
+        logging_config=None,
+    )
+
+
+def _cors(origins: tuple[str, ...]) -> CORSConfig | None:
+    if not origins:
+        return None
+    return CORSConfig(
+        allow_origins=list(origins),
+        allow_methods=["GET", "POST", "DELETE", "OPTIONS"],
+        allow_headers=["Authorization", "Content-Type", "X-API-Key"],
+        expose_headers=list(EXPOSED),
+        allow_credentials=False,
+    )

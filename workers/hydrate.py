@@ -1,0 +1,105 @@
+"""Hydration: what Postgres says about keys gets into Redis, whole after Redis lost its data, else change by change.
+
+The admin API publishes a change itself, at once. This makes good what it could not, because it died or Redis was away
+between the two: a change is published here within seconds, and no older version ever replaces a newer one.
+"""
+
+import asyncio
+from collections.abc import AsyncIterator, Sequence
+from typing import Protocol
+
+from gateway.admin.store import KeyPage
+from gateway.core.record import KeyRecord, Spent
+from gateway.telemetry.logs import Log
+from workers.clock import month_of
+
+OVERLAP_US = 60_000_000
+"""How far back each look goes: a row may become visible so much later than its time of change says."""
+PUBLISHED_AT_ONCE_MAX = 64
+
+
+class Truth(Protocol):
+    """What `gateway.admin.store.KeyStore` knows. Raises `StoreUnavailable`."""
+
+    async def changed_since(self, since_us: int, after: str | None = None) -> KeyPage: ...
+
+    async def spent(self, key_ids: Sequence[str], month: str) -> dict[str, Spent]: ...
+
+    async def now_us(self) -> int: ...
+
+
+class Directory(Protocol):
+    """What replicas read. Raises `LimitsUnavailable`."""
+
+    async def is_ready(self, shard: int) -> bool: ...
+
+    async def publish(self, record: KeyRecord, spent: Spent | None) -> None:
+        """Write a key, unless a newer version is there. `spent` counts only where Redis has no figure of its own."""
+
+    async def mark_ready(self, shard: int) -> None: ...
+
+
+class Clock(Protocol):
+    async def now_ms(self) -> int: ...
+
+
+class Hydrator:
+    """Any number may run side by side: publishing is idempotent."""
+
+    def __init__(self, truth: Truth, directory: Directory, clock: Clock, shards: int, log: Log) -> None:
+        self._truth = truth
+        self._directory = directory
+        self._clock = clock
+        self._shards = shards
+        self._log = log
+        self._since_us = 0
+        self._seen: dict[str, int] = {}
+        """Version of each key in the last look, so that the overlap is not published over and over."""
+
+    async def run_once(self) -> int:
+        """How many keys were published. Raises `Unavailable` when Redis or Postgres is away; then ask again."""
+        empty = [shard for shard in range(self._shards) if not await self._directory.is_ready(shard)]
+        if empty:
+            self._since_us, self._seen = 0, {}
+        published = await self._publish_changes()
+        if empty:
+            # Once more, for what changed meanwhile: a key that was read before it was revoked must not stay valid.
+            published += await self._publish_changes()
+        for shard in empty:
+            await self._directory.mark_ready(shard)
+        if empty:
+            self._log.info("hydrated", shards=empty, keys=published)
+        return published
+
+    async def _publish_changes(self) -> int:
+        """Everything since the last look, and a little before it; the look counts only when all of it was written."""
+        began_us = await self._truth.now_us()
+        published = 0
+        seen: dict[str, int] = {}
+        async for page in self._pages():
+            fresh = [key for key in page if self._seen.get(key.id) != key.version]
+            await self._publish(fresh)
+            published += len(fresh)
+            seen |= {key.id: key.version for key in page if self._since_us}
+        self._since_us, self._seen = max(1, began_us - OVERLAP_US), seen
+        return published
+
+    async def _pages(self) -> AsyncIterator[list[KeyRecord]]:
+        page = await self._truth.changed_since(self._since_us)
+        yield page.keys
+        while page.after:
+            page = await self._truth.changed_since(self._since_us, page.after)
+            yield page.keys
+
+    async def _publish(self, keys: Sequence[KeyRecord]) -> None:
+        if not keys:
+            return
+        spent = await self._truth.spent([key.id for key in keys], month_of(await self._clock.now_ms()))
+        for start in range(0, len(keys), PUBLISHED_AT_ONCE_MAX):
+            batch = keys[start : start + PUBLISHED_AT_ONCE_MAX]
+            outcomes = await asyncio.gather(
+                *(self._directory.publish(key, spent[key.id]) for key in batch), return_exceptions=True
+            )
+            for outcome in outcomes:
+                if isinstance(outcome, BaseException):
+                    raise outcome

@@ -1,0 +1,61 @@
+"""Leases of the dead: a call whose replica stopped renewing is settled with the last count it had reported."""
+
+from typing import Protocol
+
+from gateway.errors import Unavailable
+from gateway.state import keyspace
+from gateway.telemetry.logs import Log
+from workers.clock import Commands, RedisClock
+
+LEASE_GRACE_MS = 3_000
+"""How long past its deadline a lease is left alone, for replicas that are only slow."""
+CALLS_MAX = 1_000
+"""Calls settled for one shard in one run."""
+
+
+class Reap(Protocol):
+    async def reap(self, shard: int, key_id: str, call_id: str, grace_ms: int) -> bool:
+        """Settle the call if its lease is still `grace_ms` past its deadline. Whether it did.
+
+        Takes what is no lease any more from the list of leases. Raises `LimitsUnavailable`.
+        """
+
+
+class Reaper:
+    """Any number may run: each call is settled once, by the function in Redis."""
+
+    def __init__(self, redis: Commands, leases: Reap, shards: int, log: Log) -> None:
+        self._redis = redis
+        self._clock = RedisClock(redis)
+        self._leases = leases
+        self._shards = shards
+        self._log = log
+
+    async def run_once(self) -> int:
+        """How many calls were settled. Raises `Unavailable` when Redis is away."""
+        settled = 0
+        for shard in range(self._shards):
+            for key_id, call_id in await self._expired(shard):
+                settled += await self._settle(shard, key_id, call_id)
+        if settled:
+            self._log.warning("leases_reaped", calls=settled)
+        return settled
+
+    async def _expired(self, shard: int) -> list[tuple[str, str]]:
+        """Key id and call id of the longest expired leases, at most `CALLS_MAX`."""
+        until_ms = await self._clock.now_ms() - LEASE_GRACE_MS
+        members = await self._redis.call(
+            "ZRANGE", keyspace.leases(shard), "-inf", until_ms, "BYSCORE", "LIMIT", 0, CALLS_MAX
+        )
+        pairs = [member.decode("utf-8", "replace").partition(":") for member in members]
+        return [(key_id, call_id) for key_id, _, call_id in pairs]
+
+    async def _settle(self, shard: int, key_id: str, call_id: str) -> bool:
+        """One call. A lease that cannot be settled must not keep the others from it."""
+        try:
+            return await self._leases.reap(shard, key_id, call_id, LEASE_GRACE_MS)
+        except Unavailable:
+            raise
+        except Exception as error:
+            self._log.warning("reap_failed", call=call_id, error=type(error).__name__)
+            return False

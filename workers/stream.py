@@ -1,0 +1,169 @@
+"""The usage stream of one shard, read as one consumer of the group `workers`.
+
+An entry stays in the stream, and pending with whoever read it, until it is acknowledged: that is after its row has been
+committed. Nothing is ever trimmed by length.
+"""
+
+import time
+from collections.abc import Iterator, Sequence
+from contextlib import contextmanager
+from typing import Any
+
+from redis.asyncio import Redis
+from redis.exceptions import RedisError, ResponseError
+
+from gateway.errors import Unavailable
+from gateway.state import keyspace
+from gateway.telemetry.logs import Log
+from workers.batch import Bad, BatchPolicy, Entry
+
+BLOCK_MS = 1_000
+"""Longest wait for a first entry, and so the longest that an idle worker takes to notice that it shall stop."""
+CLAIM_IDLE_MS = 30_000
+"""Entries that another consumer has held for so long are taken over. Longer than a batch may take; a batch that was
+inserted twice all the same makes one row a call."""
+RETIRE_IDLE_MS = 3_600_000
+FROM_START = "0"
+
+
+class UsageStream:
+    """Every method raises `Unavailable` when Redis does not answer; what was read then stays pending.
+
+    The client's socket time-out must be longer than `BLOCK_MS`.
+    """
+
+    def __init__(
+        self,
+        redis: Redis,
+        shard: int,
+        consumer: str,
+        policy: BatchPolicy,
+        log: Log,
+        *,
+        block_ms: int = BLOCK_MS,
+        claim_idle_ms: int = CLAIM_IDLE_MS,
+    ) -> None:
+        self._redis = redis
+        self._shard = shard
+        self._name = keyspace.usage(shard)
+        self._dead = keyspace.usage_dead(shard)
+        self._consumer = consumer
+        self._policy = policy
+        self._log = log
+        self._block_ms = block_ms
+        self._claim_idle_ms = claim_idle_ms
+
+    async def ensure_group(self) -> None:
+        """Make the stream and the group where they are missing, reading from the very first entry."""
+        with _translated():
+            try:
+                await self._redis.xgroup_create(self._name, keyspace.USAGE_GROUP, id=FROM_START, mkstream=True)
+            except ResponseError as error:
+                if not str(error).startswith("BUSYGROUP"):
+                    raise
+
+    async def read(self) -> list[Entry]:
+        """One batch: what this consumer owes, else what others have left behind, else what is new. May be empty."""
+        with _translated():
+            try:
+                return await self._own() or await self._abandoned() or await self._fresh()
+            except ResponseError as error:
+                if not str(error).startswith("NOGROUP"):
+                    raise
+        await self.ensure_group()  # the first start, or Redis has lost its data
+        return []
+
+    async def ack(self, ids: Sequence[bytes]) -> None:
+        """Forget entries whose rows are committed. In one MULTI, or a crash between the two would leave orphans."""
+        if not ids:
+            return
+        with _translated():
+            pipeline = self._redis.pipeline(transaction=True)
+            pipeline.xack(self._name, keyspace.USAGE_GROUP, *ids)
+            pipeline.xdel(self._name, *ids)
+            await pipeline.execute()
+
+    async def set_aside(self, bad: Sequence[Bad]) -> None:
+        """Move entries to the dead stream, whole, with the reason and their first id."""
+        if not bad:
+            return
+        ids = [one.entry.id for one in bad]
+        with _translated():
+            pipeline = self._redis.pipeline(transaction=True)
+            for one in bad:
+                about = {b"dead_reason": one.reason.encode(), b"dead_entry": one.entry.id}
+                whole: dict[Any, Any] = dict(one.entry.fields) | about
+                pipeline.xadd(self._dead, whole)
+            pipeline.xack(self._name, keyspace.USAGE_GROUP, *ids)
+            pipeline.xdel(self._name, *ids)
+            await pipeline.execute()
+        self._log.warning("usage_set_aside", shard=self._shard, reasons=[one.reason for one in bad])
+
+    async def retire(self) -> int:
+        """Remove consumers of processes long dead; how many.
+
+        Removing a consumer loses what it holds, so only those that hold nothing and have not even asked for an hour.
+        A running worker asks every `BLOCK_MS` and never reuses a name.
+        """
+        with _translated():
+            try:
+                consumers = await self._redis.xinfo_consumers(self._name, keyspace.USAGE_GROUP)
+            except ResponseError:  # no stream or no group yet
+                return 0
+            names = [one["name"] for one in consumers if one["pending"] == 0 and one["idle"] > RETIRE_IDLE_MS]
+            for name in names:
+                await self._redis.xgroup_delconsumer(self._name, keyspace.USAGE_GROUP, name)
+        return len(names)
+
+    async def _own(self) -> list[Entry]:
+        return await self._read_group(FROM_START, self._policy.rows_max, None)
+
+    async def _abandoned(self) -> list[Entry]:
+        """Up to one batch of what others have held for too long. A page may be empty though the cursor goes on."""
+        entries: list[Entry] = []
+        cursor: Any = "0-0"
+        while len(entries) < self._policy.rows_max:
+            room = self._policy.rows_max - len(entries)
+            cursor, claimed, lost = await self._redis.xautoclaim(
+                self._name, keyspace.USAGE_GROUP, self._consumer, self._claim_idle_ms, cursor, count=room
+            )
+            entries += _entries(claimed)
+            if lost:  # deleted while pending, which nothing of ours does
+                self._log.warning("usage_lost", shard=self._shard, entries=len(lost))
+            if cursor == b"0-0":
+                break
+        return entries
+
+    async def _fresh(self) -> list[Entry]:
+        """New entries: waits for the first, then for as many as the policy gives time for."""
+        entries = await self._read_group(">", self._policy.rows_max, self._block_ms)
+        began_ms = _now_ms()
+        while entries and not self._policy.due(rows=len(entries), age_ms=_now_ms() - began_ms):
+            left_ms = self._policy.wait_ms_max - (_now_ms() - began_ms)
+            entries += await self._read_group(">", self._policy.rows_max - len(entries), max(1, left_ms))
+        return entries
+
+    async def _read_group(self, start: str, count: int, block_ms: int | None) -> list[Entry]:
+        reply: Any = await self._redis.xreadgroup(
+            keyspace.USAGE_GROUP, self._consumer, {self._name: start}, count=count, block=block_ms
+        )
+        if isinstance(reply, dict):  # RESP3
+            return [entry for pages in reply.values() for page in pages for entry in _entries(page)]
+        return [entry for _, page in reply or [] for entry in _entries(page)]
+
+
+def _entries(page: Any) -> list[Entry]:
+    return [Entry(entry_id, fields or {}) for entry_id, fields in page]
+
+
+def _now_ms() -> int:
+    return time.monotonic_ns() // 1_000_000
+
+
+@contextmanager
+def _translated() -> Iterator[None]:
+    """redis-py's exceptions as ours."""
+    try:
+        yield
+    except (RedisError, OSError, TimeoutError) as error:
+        raise Unavailable from error
