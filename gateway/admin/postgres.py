@@ -89,11 +89,9 @@ def translated() -> Iterator[None]:
 
 def refusal(error: Exception) -> str | None:
     """Which rule the values break, when it is the values' fault; None when waiting may help."""
-    if isinstance(error, asyncpg.PostgresError):
-        state = error.sqlstate or ""
-        if state[:2] in _DATA_CLASSES or state == _TOO_LARGE:
-            return f"postgres {state} {getattr(error, 'constraint_name', None) or type(error).__name__}"
+    if not isinstance(error, asyncpg.PostgresError):
         return None
-    if isinstance(error, ValueError) and not isinstance(error, asyncpg.ClientConfigurationError):
-        return "value does not fit its column"  # found by asyncpg itself, before anything was sent
-    return None
+    state = error.sqlstate or ""  # 22000 also when asyncpg itself finds that a value does not fit its column
+    if state[:2] not in _DATA_CLASSES and state != _TOO_LARGE:
+        return None
+    return f"postgres {state} {getattr(error, 'constraint_name', None) or type(error).__name__}"

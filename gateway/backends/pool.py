@@ -1,5 +1,6 @@
 """All backends as one: what the prober last saw, the pure ranking, and one attempt after another."""
 
+import asyncio
 from collections.abc import AsyncIterator, Iterable
 from contextlib import AsyncExitStack, asynccontextmanager
 
@@ -23,6 +24,8 @@ class Pool:
         self._default_model = default_model
         self._backends = {name: Backend(name=name, url=url, healthy=False, models={}) for name, url in _named(urls)}
         self._in_flight = dict.fromkeys(self._backends, 0)
+        self.suspected = {name: asyncio.Event() for name in self._backends}
+        """set when a call could not reach a backend, so that it is probed at once"""
 
     def snapshot(self) -> list[Backend]:
         return list(self._backends.values())
@@ -32,7 +35,7 @@ class Pool:
         self._backends[name] = replace(self._backends[name], healthy=True, models=models, loaded=loaded)
 
     def lost(self, name: str) -> None:
-        """A probe or a call got no answer. Its models are remembered: they are tried when nothing better is there."""
+        """A probe got no answer. Its models are remembered: they are tried when nothing better is there."""
         self._backends[name] = replace(self._backends[name], healthy=False, loaded=frozenset())
 
     def objection(self, model: str) -> str:
@@ -63,7 +66,7 @@ class Pool:
             except GatewayError as error:
                 failure = error
                 if isinstance(error, BackendUnreachable):
-                    self.lost(backend.name)
+                    self.suspected[backend.name].set()
                 if not error.elsewhere:
                     break
         raise failure

@@ -3,6 +3,7 @@
 import asyncio
 import random
 from collections.abc import Callable
+from contextlib import suppress
 from datetime import datetime
 
 import httpx
@@ -15,6 +16,8 @@ from gateway.core.routing import Model
 
 PROBE_S = 3.0
 JITTER = 0.3
+PROBE_AGAIN_S = 0.2
+"""least time between two probes of one backend, however much it is suspected"""
 PROBE_TIMEOUT_S = 5.0
 INVENTORY_PROBES = 10
 """every so many probes the models are listed again: the backend walks its disk for that"""
@@ -71,7 +74,15 @@ class Prober:
         while True:
             models = await self.probe(name, url, models if probes % INVENTORY_PROBES else {})
             probes += 1
-            await asyncio.sleep(PROBE_S * random.uniform(1 - JITTER, 1 + JITTER))  # noqa: S311 - spreads replicas
+            await self._rest(name)
+
+    async def _rest(self, name: str) -> None:
+        """Until the next probe is due, or a call could not reach the backend."""
+        suspected = self._pool.suspected[name]
+        await asyncio.sleep(PROBE_AGAIN_S)
+        with suppress(TimeoutError):
+            await asyncio.wait_for(suspected.wait(), PROBE_S * random.uniform(1 - JITTER, 1 + JITTER))  # noqa: S311
+        suspected.clear()
 
     async def _get(self, url: str) -> list[_Entry]:
         reply = await self._http.get(url, timeout=PROBE_TIMEOUT_S)

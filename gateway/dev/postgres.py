@@ -132,8 +132,10 @@ class EmbeddedPostgres:
             *([] if self._fsync else ["--no-sync"]),
         )  # fmt: skip
         child.spawn()
-        if not await child.exited(INIT_WAIT_S):
-            await child.kill()
+        try:
+            await child.exited(INIT_WAIT_S)
+        finally:
+            await child.kill()  # too slow, or nobody wants it any more
         if child.returncode != 0:
             raise child.failure("could not make its cluster")
         unfinished.rename(self._data)

@@ -1,4 +1,4 @@
-"""The fake Ollama gives the recorded answers: status, headers, chunk boundaries, keys in order, and all that is not a measurement."""
+"""The fake Ollama gives the recorded answers: status, headers, chunks, keys in order, all that is no measurement."""
 
 import asyncio
 import json

@@ -1,0 +1,60 @@
+# Everything a user or a developer types. `make` alone lists it.
+
+PYTHON ?= python3
+UV ?= uv
+VENV := .venv
+BIN := $(VENV)/bin
+PIP := $(BIN)/python -m pip --disable-pip-version-check --quiet
+PROJECT := $(PIP) install --no-build-isolation --no-deps --config-settings editable_mode=compat --editable .
+LOCK := $(UV) pip compile --quiet --universal --python-version 3.11 --generate-hashes --no-emit-index-url --no-emit-find-links \
+	--no-annotate --custom-compile-command "make lock"
+
+.DEFAULT_GOAL := help
+.PHONY: help install run test check fmt lock
+.DELETE_ON_ERROR:
+MAKEFLAGS += --no-print-directory
+
+help: ## show this list
+	@sed -n 's/^\([a-z]*\):.*## \(.*\)/  make \1\t\2/p' $(MAKEFILE_LIST) | expand -t 16
+
+install: $(VENV)/installed ## make .venv with the locked dependencies and the llm-gateway command
+
+run: $(VENV)/installed ## start everything: Valkey, Postgres, the gateway, a worker; Ctrl-C stops it
+	@exec $(BIN)/llm-gateway up
+
+test: $(VENV)/installed-dev ## run all tests that need no browser and no container engine
+	@exec $(BIN)/pytest $(ARGS)
+
+check: $(VENV)/installed-dev ## formatting, lint, types, import contracts: seconds
+	$(BIN)/ruff format --check --quiet .
+	$(BIN)/ruff check --quiet .
+	$(BIN)/mypy
+	$(BIN)/lint-imports
+
+fmt: $(VENV)/installed-dev ## format, and mend what the linter can mend
+	$(BIN)/ruff format .
+	$(BIN)/ruff check --fix .
+
+lock: ## bring requirements*.txt up to date with pyproject.toml (needs uv)
+	@command -v $(UV) >/dev/null || { echo "make lock needs uv: pip install uv" >&2; exit 1; }
+	printf 'setuptools\n' | $(LOCK) pyproject.toml - --output-file requirements.txt
+	printf 'setuptools\n' | $(LOCK) pyproject.toml - --extra dev --constraint requirements.txt \
+		--output-file requirements-dev.txt
+
+$(VENV)/bin/python:
+	@$(PYTHON) -c 'import sys; sys.exit(sys.version_info < (3, 11))' \
+		|| { echo "Python 3.11 or newer is needed: make PYTHON=/path/to/python3" >&2; exit 1; }
+	@$(PYTHON) -c 'import ensurepip, venv' 2>/dev/null \
+		|| { echo "This Python cannot make a virtual environment: apt-get install python3-venv" >&2; exit 1; }
+	@$(PYTHON) -m venv --clear $(VENV)
+
+$(VENV)/installed: requirements.txt pyproject.toml | $(VENV)/bin/python
+	@echo "installing what requirements.txt locks"
+	@$(PIP) install --require-hashes --requirement requirements.txt
+	@$(PROJECT)
+	@touch $@
+
+$(VENV)/installed-dev: requirements-dev.txt $(VENV)/installed
+	@echo "installing what requirements-dev.txt locks"
+	@$(PIP) install --require-hashes --requirement requirements-dev.txt
+	@touch $@
