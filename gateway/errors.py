@@ -105,6 +105,12 @@ class KeyNotFound(GatewayError):
     status, code = 404, "key_not_found"
 
 
+class BodyTooSlow(GatewayError):
+    """The body did not arrive in time."""
+
+    status, code = 408, "body_too_slow"
+
+
 class BodyTooLarge(GatewayError):
     """The body is larger than this gateway takes (setting BODY_BYTES_MAX)."""
 
@@ -210,6 +216,13 @@ class StoreUnavailable(Unavailable):
     """The gateway's database does not answer, so keys cannot be read or changed. Try again shortly."""
 
     code = "store_unavailable"
+
+
+class Overloaded(Unavailable):
+    """This replica runs as many calls as it can. Nothing was charged; try again shortly."""
+
+    code = "overloaded"
+    retry_after_s = 2
 
 
 class Draining(Unavailable):

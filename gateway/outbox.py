@@ -20,7 +20,8 @@ class Outbox:
         self._waiting = bytearray()
         self._ended = False
         self._changed = asyncio.Event()
-        self._when_gone: Callable[[], object] | None = None
+        self._stop: Callable[[], object] | None = None
+        self._stopped = False
         self.gone = False
         self.begun = False
         self.admission: Admission | None = None
@@ -45,19 +46,24 @@ class Outbox:
         self._ended = True
         self._changed.set()
 
-    def when_gone(self, act: Callable[[], object]) -> None:
-        """`act` is called once when the client leaves, or now if it has."""
-        self._when_gone = act
-        if self.gone:
-            act()
+    def stops_with(self, stop: Callable[[], object]) -> None:
+        """`stop` ends the making of bytes. It is called once, when that is no longer wanted, or now if it is not."""
+        self._stop = stop
+        if self._stopped:
+            stop()
 
     def leave(self) -> None:
         """The client is gone, or is taken to be."""
-        if not self.gone:
-            self.gone = True
-            self._changed.set()
-            if self._when_gone:
-                self._when_gone()
+        self.gone = True
+        self._changed.set()
+        self.cut()
+
+    def cut(self) -> None:
+        """No more of the answer is wanted; the client, if it is there, is told why."""
+        if not self._stopped:
+            self._stopped = True
+            if self._stop:
+                self._stop()
 
     async def take(self) -> bytes | None:
         """All that is waiting, once something is; None at the end."""

@@ -18,7 +18,7 @@ from gateway.core.tally import Tally
 from gateway.dialects import ollama
 from gateway.dialects.asked import Renderer
 from gateway.dialects.frames import Lines
-from gateway.errors import CallAbandoned, GatewayError, StreamBroken
+from gateway.errors import CallAbandoned, Draining, GatewayError, StreamBroken
 from gateway.outbox import Outbox
 from gateway.ports import Exchange, Fleet, Leases
 
@@ -44,13 +44,13 @@ class Pipeline:
             return
         failure, last = None, b""
         with anyio.CancelScope() as relaying:
-            out.when_gone(relaying.cancel)
+            out.stops_with(relaying.cancel)
             try:
                 last = await self._relay(call, out.admission, renderer, tally, out)
             except GatewayError as error:
                 failure = error
         if relaying.cancelled_caught:
-            failure = CallAbandoned()
+            failure = CallAbandoned() if out.gone else Draining()
         if failure:
             tally.ended(failure.code, failure.status)
         bill = tally.bill(self._clock_ms())

@@ -33,6 +33,6 @@ class Running:
         return len(self._calls)
 
     def cut(self) -> None:
-        """End every relay now; each call then settles what it has come to."""
+        """End every relay now; each call then tells its client so and settles what it has come to."""
         for out in list(self._calls.values()):
-            out.leave()
+            out.cut()

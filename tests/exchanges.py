@@ -93,7 +93,8 @@ def _add(meaning: Meaning, message: dict[str, Any], finish: str | None) -> None:
     meaning.text += message.get("content") or ""
     meaning.thought += message.get("reasoning") or ""
     meaning.tools += [
-        (call["function"]["name"], json.loads(call["function"]["arguments"])) for call in message.get("tool_calls") or []
+        (call["function"]["name"], json.loads(call["function"]["arguments"]))
+        for call in message.get("tool_calls") or []
     ]
     meaning.finish = finish or meaning.finish
 

@@ -69,9 +69,7 @@ class World:
         return str((await self.admin("POST", "/admin/api-keys", json={"label": "test", **fields})).json()["key"])
 
     async def admin(self, method: str, path: str, **kwargs: Any) -> httpx.Response:
-        reply = await self.http.request(
-            method, self.url + path, headers={"X-Admin-Secret": ADMIN_SECRET}, **kwargs
-        )
+        reply = await self.http.request(method, self.url + path, headers={"X-Admin-Secret": ADMIN_SECRET}, **kwargs)
         reply.raise_for_status()
         return reply
 

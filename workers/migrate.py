@@ -2,12 +2,16 @@
 
 from collections.abc import Mapping, Sequence
 
+import asyncpg
+
 import sql
-from gateway.admin.postgres import Connection, Postgres, open_pool
+from gateway.admin.postgres import Connection, Postgres, Refused, open_pool
+from gateway.errors import StoreUnavailable
 from sql import Migration
 
 STATEMENT_S_MAX = 120.0
 """For one statement; waiting for another migrator is one too."""
+AWAY_CLASSES = ("08", "53", "55", "57")  # connection, resources, lock not available, operator intervention: may pass
 
 
 class MigrationRefused(Exception):
@@ -17,14 +21,25 @@ class MigrationRefused(Exception):
 async def migrate(database_url: str) -> list[str]:
     """Apply what is missing; the names of what was applied. Any number of migrators may run at once.
 
-    Raises `MigrationRefused`, `StoreUnavailable`, or `Refused` when the rows there are do not fit the new schema.
+    Raises `StoreUnavailable` when the database does not answer, `MigrationRefused` when it says no.
     """
     postgres = await open_pool(database_url, connections_max=1, statement_s_max=STATEMENT_S_MAX)
     steps = sql.migrations()
     try:
-        return [step.name for step in steps if await _apply(postgres, step, steps)]
+        return [step.name for step in steps if await _told(postgres, step, steps)]
     finally:
         await postgres.close()
+
+
+async def _told(postgres: Postgres, step: Migration, steps: Sequence[Migration]) -> bool:
+    """As `_apply`; what Postgres objects to (a missing privilege, rows that do not fit) is told in its own words."""
+    try:
+        return await _apply(postgres, step, steps)
+    except (Refused, StoreUnavailable) as error:
+        objection = error.__cause__
+        if isinstance(objection, asyncpg.PostgresError) and (objection.sqlstate or "")[:2] not in AWAY_CLASSES:
+            raise MigrationRefused(f"{step.name} cannot be applied: {objection}") from error
+        raise
 
 
 async def _apply(postgres: Postgres, step: Migration, steps: Sequence[Migration]) -> bool:

@@ -11,6 +11,7 @@ from gateway.settings import Settings
 
 HELP = "run one gateway replica (needs REDIS_URL and DATABASE_URL)"
 BACKLOG_CONNECTIONS = 2_048
+KEEPALIVE_S = 75  # longer than balancers keep their connections, so that it is they who close them
 SETTLE_S = 10.0
 """more than the replica's own end takes; only then does the server cancel what is left"""
 
@@ -51,6 +52,7 @@ async def _serve(settings: Settings) -> int:
             date_header=False,
             proxy_headers=False,
             backlog=BACKLOG_CONNECTIONS,
+            timeout_keep_alive=KEEPALIVE_S,
             timeout_graceful_shutdown=round(settings.drain_seconds + SETTLE_S),
         )
     )

@@ -2,7 +2,8 @@
 
 What is charged:
   success       what the backend counted; the price of the call
-  client gone   the prompt's estimate once a backend had it, every chunk seen; the price if there was a chunk
+  cut short     (the client left, the replica stops) the prompt's estimate once a backend had it, every chunk seen; the
+                price if there was a chunk
   failure       nothing: a failed call is refunded in full
 """
 
@@ -10,8 +11,10 @@ from msgspec import Struct
 
 from gateway.core.call import Bill, Call
 from gateway.core.usage import TOKENS_MAX, Detail
+from gateway.errors import CallAbandoned, Draining
 
 NS_PER_MS = 1_000_000
+CUT_SHORT = frozenset({CallAbandoned.code, Draining.code})
 
 
 class Counts(Struct, frozen=True, kw_only=True):
@@ -72,7 +75,7 @@ class Tally:
         status, _ = self._end
         if status == "ok" and self._counts:
             return self._successful(self._counts, now_ms)
-        if status == "client_gone":
+        if status in CUT_SHORT:
             earned = self._call.estimate.price_micro if self.completion_tokens else 0
             return self._bill(self.prompt_tokens, self.completion_tokens, earned, True, Counts(), now_ms)
         return self._bill(0, 0, 0, False, Counts(), now_ms)

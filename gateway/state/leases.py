@@ -5,7 +5,7 @@ same way, for its client was refused. Both are bounded: beyond that the reaper s
 """
 
 import asyncio
-from collections.abc import Callable
+from collections.abc import Callable, Coroutine
 from contextlib import suppress
 
 from msgspec import Struct
@@ -19,8 +19,9 @@ from gateway.state.limiter import RedisLimiter
 RENEW_MS = 5_000
 RENEW_TOKENS = 64
 ROUND_S = 0.5
+ROUND_S_MIN = 0.05
 UNSETTLED_CALLS_MAX = 50_000
-RENEWALS_AT_ONCE_MAX = 256
+AT_ONCE_MAX = 256
 
 
 class _Open(Struct):
@@ -77,34 +78,43 @@ class RedisLeases:
         while True:
             await self._renew_due()
             await self.settle_waiting()
+            await asyncio.sleep(ROUND_S_MIN)
             with suppress(TimeoutError):
                 await asyncio.wait_for(self._hurry.wait(), ROUND_S)
             self._hurry.clear()
 
     async def settle_waiting(self) -> None:
-        """One attempt at everything that is owed to Redis; stops at the first sign that it is still away."""
-        try:
-            for call_id, (call, bill) in list(self._bills.items()):
-                await self._limiter.settle(call, bill)
-                del self._bills[call_id]
-            for call_id, call in list(self._doubtful.items()):
-                await self._limiter.void(call)
-                del self._doubtful[call_id]
-        except LimitsUnavailable:
-            return
+        """One attempt at everything that is owed to Redis."""
+        owed = [self._settle_late(call, bill) for call, bill in self._bills.values()]
+        owed += [self._void_late(call) for call in self._doubtful.values()]
+        await _all(owed)
+
+    async def _settle_late(self, call: Call, bill: Bill) -> None:
+        await self._limiter.settle(call, bill)
+        del self._bills[call.id]
+
+    async def _void_late(self, call: Call) -> None:
+        await self._limiter.void(call)
+        del self._doubtful[call.id]
 
     async def _renew_due(self) -> None:
         now = self._clock_ms()
-        due = [lease for lease in self._open.values() if _is_due(lease, now)]
-        for start in range(0, len(due), RENEWALS_AT_ONCE_MAX):
-            batch = due[start : start + RENEWALS_AT_ONCE_MAX]
-            await asyncio.gather(*(self._renew(lease, now) for lease in batch), return_exceptions=True)
+        await _all([self._renew(lease, now) for lease in self._open.values() if _is_due(lease, now)])
 
     async def _renew(self, lease: _Open, now: int) -> None:
         tally = lease.tally
         tokens = tally.completion_tokens
         await self._limiter.renew(lease.call, tally.prompt_tokens, tokens)
         lease.renewed_ms, tally.reported_tokens = now, tokens
+
+
+async def _all(work: list[Coroutine[None, None, None]]) -> None:
+    """So many at once that they share pipelines. What fails because Redis is away is tried again in the next round."""
+    for start in range(0, len(work), AT_ONCE_MAX):
+        results = await asyncio.gather(*work[start : start + AT_ONCE_MAX], return_exceptions=True)
+        for error in results:
+            if error and not isinstance(error, LimitsUnavailable):
+                raise error
 
 
 def _is_due(lease: _Open, now_ms: int) -> bool:

@@ -1,11 +1,13 @@
 """A request's body, bounded before it is read and checked before it is decoded."""
 
+import asyncio
 import re
 from collections.abc import Iterable
 from typing import Any
 
-from gateway.errors import BadRequest, BodyTooLarge, CallAbandoned, EncodingUnsupported
+from gateway.errors import BadRequest, BodyTooLarge, BodyTooSlow, CallAbandoned, EncodingUnsupported
 
+BODY_S = 30.0
 DEPTH_MAX = 64
 # A string (to the end of the body if it never closes, so that the scan stays linear) or a bracket.
 _TOKENS = re.compile(rb'"(?:[^"\\]+|\\.)*(?:"|\Z)|[\[{]|[\]}]', re.DOTALL)
@@ -14,13 +16,22 @@ _TOKENS = re.compile(rb'"(?:[^"\\]+|\\.)*(?:"|\Z)|[\[{]|[\]}]', re.DOTALL)
 async def read(receive: Any, headers: Iterable[tuple[bytes, bytes]], bytes_max: int) -> bytes:
     """The whole body.
 
-    Raises `BodyTooLarge` as soon as it is known to be, `EncodingUnsupported`, or `CallAbandoned` when the client left.
+    Raises `BodyTooLarge` as soon as it is known to be, `BodyTooSlow`, `EncodingUnsupported`, or `CallAbandoned` when the
+    client left.
     """
     for name, value in headers:
         if name == b"content-length" and value.isdigit() and int(value) > bytes_max:
             raise BodyTooLarge
         if name == b"content-encoding" and value.strip().lower() not in (b"", b"identity"):
             raise EncodingUnsupported
+    try:
+        async with asyncio.timeout(BODY_S):
+            return await _all(receive, bytes_max)
+    except TimeoutError:
+        raise BodyTooSlow from None
+
+
+async def _all(receive: Any, bytes_max: int) -> bytes:
     body = bytearray()
     while True:
         message = await receive()

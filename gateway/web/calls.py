@@ -22,6 +22,7 @@ from gateway.errors import (
     MethodNotAllowed,
     ModelMissing,
     ModelNotFound,
+    Overloaded,
 )
 from gateway.outbox import Outbox
 from gateway.pipeline import Pipeline
@@ -30,6 +31,7 @@ from gateway.running import Running
 from gateway.web import body, credentials, headers
 from gateway.web.headers import Headers
 
+RUNNING_CALLS_MAX = 20_000
 END_USER_CHARS_MAX = 256
 STALL_S = 60.0
 """how long a client may take nothing of a streamed answer before it counts as gone"""
@@ -81,6 +83,8 @@ class CallEndpoint:
     ) -> tuple[Call, Asked]:
         if scope["method"] != "POST":
             raise MethodNotAllowed
+        if len(deps.running) >= RUNNING_CALLS_MAX:
+            raise Overloaded
         credential = credentials.presented(scope["headers"])
         asked = self._parse(await body.read(receive, scope["headers"], deps.body_bytes_max))
         spelling = model or asked.model or deps.fleet.default_model()

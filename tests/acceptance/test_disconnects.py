@@ -66,9 +66,7 @@ async def test_a_client_that_leaves_before_the_first_token_pays_for_the_prompt_a
     fake.behaviour = Behaviour(hang=True)
     for streamed in (True, False):
         call = asyncio.create_task(
-            world.http.post(
-                f"{world.url}/v1/chat/completions", headers=bearer(key), json=chat(stream=streamed)
-            )
+            world.http.post(f"{world.url}/v1/chat/completions", headers=bearer(key), json=chat(stream=streamed))
         )
         await fake.ledger.until(lambda ledger: ledger.open == 1)
         call.cancel()

@@ -111,8 +111,6 @@ async def _everything(world: World) -> dict[str, bytes | None]:
     return {name: await world.redis.dump(name) async for name in world.redis.scan_iter("{s00}:[akrlt]*")}
 
 
-async def _ask(
-    world: World, key: str, replica: int = 0, body: dict[str, object] | None = None
-) -> httpx.Response:
+async def _ask(world: World, key: str, replica: int = 0, body: dict[str, object] | None = None) -> httpx.Response:
     url = world.replicas[replica][1]
     return await world.http.post(f"{url}/v1/chat/completions", headers=bearer(key), json=body or chat())

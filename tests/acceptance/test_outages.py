@@ -18,7 +18,9 @@ BACK_WITHIN_S = 10.0
 
 
 @asynccontextmanager
-async def own_servers(directory: Path, fake: FakeOllama) -> AsyncIterator[tuple[World, EmbeddedValkey, EmbeddedPostgres]]:
+async def own_servers(
+    directory: Path, fake: FakeOllama
+) -> AsyncIterator[tuple[World, EmbeddedValkey, EmbeddedPostgres]]:
     """A world on servers that the test may stop and kill."""
     valkey, postgres = EmbeddedValkey(directory / "v"), EmbeddedPostgres(directory / "p", fsync=False)
     await asyncio.gather(valkey.start(), postgres.start())
@@ -30,9 +32,7 @@ async def own_servers(directory: Path, fake: FakeOllama) -> AsyncIterator[tuple[
 
 
 @pytest.fixture
-async def servers(
-    short_dir: Path, fake: FakeOllama
-) -> AsyncIterator[tuple[World, EmbeddedValkey, EmbeddedPostgres]]:
+async def servers(short_dir: Path, fake: FakeOllama) -> AsyncIterator[tuple[World, EmbeddedValkey, EmbeddedPostgres]]:
     async with own_servers(short_dir, fake) as three:
         yield three
 
@@ -46,9 +46,7 @@ async def test_redis_killed_means_503_and_a_running_stream_goes_on_and_is_settle
     world, valkey, _ = servers
     key = await world.create_key(credits=9)
     fake.behaviour = Behaviour(tokens=60, tokens_per_s=20)
-    streaming = asyncio.create_task(
-        world.http.post(world.url + CHAT, headers=bearer(key), json=chat(stream=True))
-    )
+    streaming = asyncio.create_task(world.http.post(world.url + CHAT, headers=bearer(key), json=chat(stream=True)))
     await fake.ledger.until(lambda ledger: any(one.tokens_sent > 5 for one in ledger.inference))
     await valkey.kill()
     for path, body in ((CHAT, chat()), ("/v1/generate", {"prompt": "hi"})):

@@ -98,12 +98,17 @@ async def test_a_newer_or_changed_database_is_refused(database: asyncpg.Connecti
 async def test_a_step_that_fails_leaves_nothing(database_url: str, monkeypatch: pytest.MonkeyPatch) -> None:
     broken = sql.Migration("0001_initial", "CREATE TABLE half (n int); SELECT 1 / 0;")
     monkeypatch.setattr(sql, "migrations", lambda: [broken])
-    with pytest.raises(Exception, match="22012"):
+    with pytest.raises(MigrationRefused, match="0001_initial cannot be applied: division by zero"):
         await migrate(database_url)
     monkeypatch.undo()
     async with connected(database_url) as connection:
         assert await connection.fetchval("SELECT to_regclass('half')") is None
     assert await migrate(database_url)
+
+
+async def test_an_objection_of_postgres_is_told_in_its_words(database_url: str) -> None:
+    with pytest.raises(MigrationRefused, match="does not exist"):
+        await migrate(urlsplit(database_url)._replace(path="/nowhere").geturl())
 
 
 async def test_a_database_that_is_away_is_said_to_be_away(short_dir: str) -> None:
