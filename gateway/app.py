@@ -17,9 +17,7 @@ from gateway.backends.client import OllamaClient, Patience
 from gateway.backends.pool import Pool
 from gateway.backends.prober import Prober
 from gateway.core import ids
-from gateway.core.call import Bill, Call
 from gateway.core.limits import Limits
-from gateway.errors import GatewayError
 from gateway.pipeline import Pipeline
 from gateway.running import Running
 from gateway.settings import Settings
@@ -30,6 +28,7 @@ from gateway.state.leases import RedisLeases
 from gateway.state.limiter import RedisLimiter
 from gateway.telemetry.logs import Log
 from gateway.telemetry.metrics import Metrics
+from gateway.telemetry.observer import CallObserver
 from gateway.web.admin import AdminDeps
 from gateway.web.calls import CallDeps
 from gateway.web.public import PublicDeps
@@ -89,16 +88,16 @@ class Replica:
 
             database = await open_pool(settings.database_url)
             stack.push_async_callback(database.close)
-            report = partial(self._report, metrics)
+            observer = CallObserver(metrics, self.log)
             app.state.openapi = []
             app.state.calls = CallDeps(
-                pipeline=Pipeline(leases, pool, monotonic_ms, report),
+                pipeline=Pipeline(leases, pool, monotonic_ms, observer),
                 fleet=pool,
                 running=self.running,
                 clock_ms=monotonic_ms,
                 clock_s=time.time,
                 new_id=new_call_id,
-                on_refusal=partial(self._refused, metrics),
+                observer=observer,
                 body_bytes_max=settings.body_bytes_max,
                 output_tokens_max=settings.output_tokens_max,
             )
@@ -155,31 +154,6 @@ class Replica:
         await self.running.drain(FLUSH_S)
         await leases.settle_waiting()
         self.log.info("stopped", unsettled_calls=leases.unsettled)
-
-    def _report(self, metrics: Metrics, call: Call, bill: Bill) -> None:
-        detail = bill.detail
-        metrics.calls.labels(call.endpoint, detail.status).inc()
-        metrics.tokens.labels("prompt").inc(bill.prompt_tokens)
-        metrics.tokens.labels("completion").inc(bill.completion_tokens)
-        metrics.call_seconds.labels(call.endpoint).observe(detail.response_time_ms / 1000)
-        if detail.first_token_ms:
-            metrics.first_token_seconds.labels(call.endpoint).observe(detail.first_token_ms / 1000)
-        self.log.info(
-            "call",
-            request_id=call.id,
-            key_id=call.credential.key_id,
-            endpoint=call.endpoint,
-            model=call.model,
-            backend=detail.backend,
-            status=detail.status,
-            prompt_tokens=bill.prompt_tokens,
-            completion_tokens=bill.completion_tokens,
-            response_time_ms=detail.response_time_ms,
-        )
-
-    def _refused(self, metrics: Metrics, endpoint: str, error: GatewayError, call_id: str) -> None:
-        metrics.refusals.labels(error.code).inc()
-        self.log.debug("refused", request_id=call_id, endpoint=endpoint, code=error.code)
 
 
 def _patience(settings: Settings) -> Patience:

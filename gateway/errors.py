@@ -17,7 +17,7 @@ from typing import Any, ClassVar
 
 
 class GatewayError(Exception):
-    """The gateway failed in a way nobody planned for. The operator finds it in the log under this request's id."""
+    """The gateway failed in a way nobody planned for. Its operator finds it in the log."""
 
     status: ClassVar[int] = 500
     code: ClassVar[str] = "internal_error"

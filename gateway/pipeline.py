@@ -13,26 +13,24 @@ from collections.abc import Callable
 
 import anyio
 
-from gateway.core.call import Admission, Bill, Call
+from gateway.core.call import Admission, Call
 from gateway.core.tally import Tally
 from gateway.dialects import ollama
 from gateway.dialects.asked import Renderer
 from gateway.dialects.frames import Lines
 from gateway.errors import CallAbandoned, Draining, GatewayError, StreamBroken
 from gateway.outbox import Outbox
-from gateway.ports import Exchange, Fleet, Leases
+from gateway.ports import Exchange, Fleet, Leases, Observer
 
 
 class Pipeline:
-    """Runs calls. `clock_ms` is monotonic; `report` hears of each call's bill, for logs and metrics."""
+    """Runs calls. `clock_ms` is monotonic."""
 
-    def __init__(
-        self, leases: Leases, fleet: Fleet, clock_ms: Callable[[], int], report: Callable[[Call, Bill], None]
-    ) -> None:
+    def __init__(self, leases: Leases, fleet: Fleet, clock_ms: Callable[[], int], observer: Observer) -> None:
         self._leases = leases
         self._fleet = fleet
         self._clock_ms = clock_ms
-        self._report = report
+        self._observer = observer
 
     async def run(self, call: Call, renderer: Renderer, out: Outbox) -> None:
         """Everything from admission to settlement. Never raises: what goes wrong is told to client and bill."""
@@ -49,6 +47,9 @@ class Pipeline:
                 last = await self._relay(call, out.admission, renderer, tally, out)
             except GatewayError as error:
                 failure = error
+            except Exception as error:  # a bug of ours must not keep the lease open for ever
+                self._observer.surprised(call, error)
+                failure = GatewayError()
         if relaying.cancelled_caught:
             failure = CallAbandoned() if out.gone else Draining()
         if failure:
@@ -56,7 +57,7 @@ class Pipeline:
         bill = tally.bill(self._clock_ms())
         await self._leases.close(call, bill)
         _finish(out, renderer, failure, last)
-        self._report(call, bill)
+        self._observer.ended(call, bill)
 
     async def _relay(self, call: Call, admission: Admission, renderer: Renderer, tally: Tally, out: Outbox) -> bytes:
         """The answer into `out`, all but its end, which is returned: it is sent when the call is settled."""

@@ -12,6 +12,7 @@ from gateway.core.keys import Credential
 from gateway.core.record import KeyRecord, Spent
 from gateway.core.routing import ModelCard
 from gateway.core.tally import Tally
+from gateway.errors import GatewayError
 
 
 class Leases(Protocol):
@@ -59,6 +60,19 @@ class Fleet(Protocol):
         Raises a `BackendFault`, `Unavailable`, or the client's own mistake as the backend worded it. `tally` is told
         which backend has the prompt.
         """
+
+
+class Observer(Protocol):
+    """Hears of every request, for logs and metrics. Never waits and never raises."""
+
+    def refused(self, endpoint: str, call_id: str, error: GatewayError) -> None:
+        """Nothing was admitted, nothing is charged."""
+
+    def ended(self, call: Call, bill: Bill) -> None:
+        """An admitted call is settled, or will be."""
+
+    def surprised(self, call: Call, error: Exception) -> None:
+        """Something nobody planned for: a bug."""
 
 
 class Inspector(Protocol):

@@ -36,7 +36,11 @@ class Directory(Protocol):
     async def publish(self, record: KeyRecord, spent: Spent | None) -> None:
         """Write a key, unless a newer version is there. `spent` counts only where Redis has no figure of its own."""
 
-    async def mark_ready(self, shard: int) -> None: ...
+    async def begin(self, shard: int) -> str:
+        """Put down a mark that is lost with everything else, should Redis lose its data."""
+
+    async def mark_ready(self, shard: int, mark: str) -> bool:
+        """Say that the shard holds every key. False, and nothing is said: the mark is gone, so keys are too."""
 
 
 class Clock(Protocol):
@@ -59,14 +63,16 @@ class Hydrator:
     async def run_once(self) -> int:
         """How many keys were published. Raises `Unavailable` when Redis or Postgres is away; then ask again."""
         empty = [shard for shard in range(self._shards) if not await self._directory.is_ready(shard)]
+        marks = {shard: await self._directory.begin(shard) for shard in empty}
         if empty:
             self._since_us, self._seen = 0, {}
         published = await self._publish_changes()
         if empty:
             # Once more, for what changed meanwhile: a key that was read before it was revoked must not stay valid.
             published += await self._publish_changes()
-        for shard in empty:
-            await self._directory.mark_ready(shard)
+        for shard, mark in marks.items():
+            if not await self._directory.mark_ready(shard, mark):  # the next run begins again
+                self._log.warning("hydration_lost", shard=shard)
         if empty:
             self._log.info("hydrated", shards=empty, keys=published)
         return published

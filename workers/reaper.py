@@ -1,9 +1,14 @@
-"""Leases of the dead: a call whose replica stopped renewing is settled with the last count it had reported."""
+"""Leases of the dead: a call whose replica stopped renewing is settled with the last count it had reported.
+
+While Redis is away no replica can renew. So after an outage, and after its own start, the reaper first gives them the
+time of a whole lease: a stream that went on meanwhile is settled by its replica, with its true count.
+"""
 
 from typing import Protocol
 
 from gateway.errors import Unavailable
 from gateway.state import keyspace
+from gateway.state.limiter import LEASE_MS
 from gateway.telemetry.logs import Log
 from workers.clock import Commands, RedisClock
 
@@ -24,15 +29,33 @@ class Reap(Protocol):
 class Reaper:
     """Any number may run: each call is settled once, by the function in Redis."""
 
-    def __init__(self, redis: Commands, leases: Reap, shards: int, log: Log) -> None:
+    def __init__(self, redis: Commands, leases: Reap, shards: int, log: Log, *, patience_ms: int = LEASE_MS) -> None:
         self._redis = redis
         self._clock = RedisClock(redis)
         self._leases = leases
         self._shards = shards
         self._log = log
+        self._patience_ms = patience_ms
+        self._answers_since_ms: int | None = None
 
     async def run_once(self) -> int:
         """How many calls were settled. Raises `Unavailable` when Redis is away."""
+        try:
+            if await self._answered_for_ms() < self._patience_ms:
+                return 0
+            return await self._settle_expired()
+        except Unavailable:
+            self._answers_since_ms = None
+            raise
+
+    async def _answered_for_ms(self) -> int:
+        """How long Redis has been answering, as far as this reaper knows."""
+        now_ms = await self._clock.now_ms()
+        if self._answers_since_ms is None:
+            self._answers_since_ms = now_ms
+        return now_ms - self._answers_since_ms
+
+    async def _settle_expired(self) -> int:
         settled = 0
         for shard in range(self._shards):
             for key_id, call_id in await self._expired(shard):

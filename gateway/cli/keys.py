@@ -9,6 +9,7 @@ from urllib.parse import quote
 
 from gateway.cli.table import table
 from gateway.dev.home import ADMIN_SECRET, Home
+from gateway.dev.ports import url_of
 from gateway.settings import Settings, SettingsError
 
 HELP = "create, list and revoke API keys (needs a running gateway and its admin secret)"
@@ -22,7 +23,6 @@ LIMITS = {
     "concurrency": (int, "calls at once"),
 }
 COLUMNS = ("id", "label", "owner_email", "enabled", "last_four", "rate_limit_per_min", "created_at")
-ANY_ADDRESS = {"0.0.0.0": "127.0.0.1", "::": "[::1]"}  # noqa: S104  compared with, not bound to
 
 
 class Refused(Exception):
@@ -53,8 +53,7 @@ def run(options: argparse.Namespace, settings: Settings) -> int:
     secret = settings.admin_secret or home.secret(ADMIN_SECRET)
     if not secret:
         raise SettingsError([f"ADMIN_SECRET is not set and {home.path} holds none: keys needs the admin secret"])
-    host = ANY_ADDRESS.get(settings.host, settings.host)
-    url = options.url or home.running_url() or f"http://{host}:{settings.port}"
+    url = options.url or home.running_url() or url_of(settings.host, settings.port)
     try:
         answer = _ACTIONS[options.action](Admin(url.rstrip("/"), secret), options)
     except Refused as refused:

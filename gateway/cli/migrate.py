@@ -4,6 +4,7 @@ import argparse
 import asyncio
 import sys
 
+from gateway.dev.problems import CannotStart
 from gateway.settings import Settings, SettingsError
 
 HELP = "bring the database up to this version's schema (needs DATABASE_URL)"
@@ -19,23 +20,23 @@ def add(parser: argparse.ArgumentParser) -> None:
 def run(options: argparse.Namespace, settings: Settings) -> int:
     if not settings.database_url:
         raise SettingsError(["DATABASE_URL is not set: migrate needs it"])
-    from gateway.errors import GatewayError
-    from workers.migrate import MigrationRefused
-
     try:
         applied = asyncio.run(migrate(settings.database_url))
-    except (MigrationRefused, GatewayError) as error:
-        print(error, file=sys.stderr)
+    except CannotStart as error:
+        print(f"llm-gateway migrate: {error}", file=sys.stderr)
         return 1
-    for name in applied:
-        print(f"applied {name}")
-    if not applied:
-        print("the database is up to date")
+    print("\n".join(f"applied {name}" for name in applied) or "the database is up to date")
     return 0
 
 
 async def migrate(database_url: str) -> list[str]:
-    """The names of what was applied."""
+    """The names of what was applied. Raises `CannotStart` when the database cannot be reached or does not fit."""
+    from gateway.admin.postgres import Refused
+    from gateway.errors import GatewayError
+    from workers.migrate import MigrationRefused
     from workers.migrate import migrate as apply
 
-    return await apply(database_url)
+    try:
+        return await apply(database_url)
+    except (MigrationRefused, Refused, GatewayError) as error:
+        raise CannotStart(str(error)) from error

@@ -27,17 +27,14 @@ def add(parser: argparse.ArgumentParser) -> None:
 
 
 def run(options: argparse.Namespace, settings: Settings) -> int:
-    from gateway.dev.home import AlreadyRunning, Home
-    from gateway.dev.places import PlaceUnusable
-    from gateway.dev.process import ChildFailed
-    from gateway.dev.stack import CannotStart
-    from gateway.errors import GatewayError
+    from gateway.dev.home import Home
+    from gateway.dev.problems import CannotStart
 
     home = Home(Path(settings.data_dir))
     try:
         home.open()
         return asyncio.run(_up(settings, home))
-    except (AlreadyRunning, CannotStart, ChildFailed, PlaceUnusable, GatewayError, OSError) as error:
+    except (CannotStart, OSError) as error:
         print(f"llm-gateway up: {error}", file=sys.stderr)
         return 1
     finally:
@@ -58,13 +55,15 @@ async def _up(settings: Settings, home: "Home") -> int:
         stopped.set()
 
     for sig in (signal.SIGINT, signal.SIGTERM, signal.SIGHUP):
-        asyncio.get_running_loop().add_signal_handler(sig, on_signal)
+        if sig is not signal.SIGHUP or signal.getsignal(sig) is not signal.SIG_IGN:  # nohup means it
+            asyncio.get_running_loop().add_signal_handler(sig, on_signal)
     try:
         if await _unless(stopped, stack.start()):
             print(stack.screen(time.monotonic() - began), flush=True)
             await _unless(stopped, stack.watch())
     finally:
-        print("stopping", flush=True)
+        with suppress(OSError):  # the terminal may have gone
+            print("stopping", flush=True)
         await stack.stop()
     return 0
 

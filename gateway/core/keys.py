@@ -8,7 +8,7 @@
 
 Id and secret together are 32 random bytes in base62. Only the SHA-256 digest of the whole text is stored: right for
 random secrets, which nobody can guess offline. Because the id is part of the key, one Redis call can name everything
-that belongs to it (see `deploy/decisions/0002-key-id-in-key.md`).
+that belongs to it (see `deploy/decisions/0001-key-id-in-key.md`).
 """
 
 import re

@@ -1,20 +1,12 @@
-"""How the fake Ollama misbehaves when told to, and the sending of every answer, good or bad."""
-
-import asyncio
-from collections.abc import Callable
+"""How the fake Ollama misbehaves when told to."""
 
 from msgspec import Struct
-
-from gateway.dev.fake_answers import MIDSTREAM_ERROR
-from gateway.dev.fake_generation import Generation, error_body
-from gateway.dev.fake_http import JSON, NDJSON, Wire, chunked, fixed
 
 INFERENCE = ("/api/chat", "/api/generate", "/api/embed", "/api/embeddings")
 QUEUE_FULL = "server busy, please try again.  maximum pending requests exceeded"
 LOAD_FAILED = (
     "llama-server process has terminated: exit status 1: error: failed to allocate CUDA0 buffer of size 18253611008"
 )
-GARBAGE = b'{"model":"\xff\xfe\x00 this is no JSON \xf0\x28\n'
 PROBE_FAILED = "the fake was told to fail"
 
 
@@ -62,112 +54,3 @@ class Behaviour(Struct, frozen=True, kw_only=True, forbid_unknown_fields=True):
         if self.load_failure:
             return 500, LOAD_FAILED
         return (self.status, self.error) if self.status is not None else None
-
-
-class Whole(Struct, kw_only=True):
-    """An answer that is sent in one piece, or in the chunks given."""
-
-    status: int = 200
-    content_type: str = JSON
-    body: bytes = b""
-    chunks: list[bytes] | None = None
-
-
-class Dropped(Exception):
-    """The fake has reset the connection on purpose."""
-
-
-class Sender:
-    """Sends one answer as a behaviour wants it. `sent` is told the tokens of every chunk that has left."""
-
-    def __init__(self, wire: Wire, behaviour: Behaviour, sent: Callable[[int], None]) -> None:
-        self._wire = wire
-        self._behaviour = behaviour
-        self._sent = sent
-
-    async def before(self) -> None:
-        """What happens before the first byte."""
-        await asyncio.sleep(self._behaviour.first_byte_ms / 1000)
-        if self._behaviour.hang:
-            await _for_ever()
-        if self._behaviour.drop_after_chunks == 0:
-            self._drop()
-
-    async def whole(self, answer: Whole, *, headers_only: bool = False, tokens: int = 0) -> None:
-        """A plain answer, a recorded one, or a generation with stream:false."""
-        if answer.chunks is not None:
-            self._wire.head(answer.status, chunked(answer.content_type))
-            await self._chunks([(chunk, 0) for chunk in answer.chunks])
-            return
-        body = GARBAGE if self._behaviour.garbage else answer.body
-        self._wire.head(answer.status, fixed(answer.content_type, len(body)))
-        if headers_only:
-            await self._wire.raw(b"")
-        elif self._behaviour.drop_after_chunks is not None:
-            await self._wire.raw(body[: len(body) // 2])
-            self._drop()
-        elif self._behaviour.trickle:
-            for byte in body:
-                await self._wire.raw(bytes([byte]))
-                await asyncio.sleep(self._behaviour.trickle_ms / 1000)
-        else:
-            await self._wire.raw(body)
-        self._sent(tokens)
-
-    async def generation(self, answer: Generation) -> None:
-        self._spoil(answer)
-        if answer.streamed:
-            self._wire.head(200, chunked(NDJSON))
-            lines = answer.lines()
-            await self._chunks([*lines[:1], (GARBAGE, 0), *lines[1:]] if self._behaviour.garbage else lines)
-            return
-        if self._behaviour.hang_after_tokens is not None:
-            await _for_ever()
-        await asyncio.sleep(answer.count / self._behaviour.tokens_per_s if self._behaviour.tokens_per_s else 0)
-        if answer.error is not None:
-            await self.whole(Whole(status=500, body=error_body(answer.error)))
-        else:
-            await self.whole(Whole(body=answer.whole()), tokens=answer.count)
-
-    def _spoil(self, answer: Generation) -> None:
-        if self._behaviour.error_after_tokens is not None:
-            answer.cut(self._behaviour.error_after_tokens)
-            answer.error = answer.error or MIDSTREAM_ERROR
-        answer.ends = answer.ends and not self._behaviour.truncate
-        answer.tool_calls_apart = self._behaviour.tool_calls_apart
-
-    async def _chunks(self, chunks: list[tuple[bytes, int]]) -> None:
-        """Each in a chunk of its own, at the pace wanted; the end of the body leaves with the last."""
-        clock = asyncio.get_running_loop().time
-        began, tokens, rate = clock(), 0, self._behaviour.tokens_per_s
-        for number, (data, in_it) in enumerate(chunks, 1):
-            if self._behaviour.hang_after_tokens is not None and tokens >= self._behaviour.hang_after_tokens:
-                await _for_ever()
-            if rate and in_it:
-                await asyncio.sleep(began + tokens / rate - clock())
-            tokens += in_it
-            await self._chunk(data, last=number == len(chunks))
-            self._sent(in_it)
-            if number == self._behaviour.drop_after_chunks:
-                self._drop()
-        if not chunks:
-            await self._wire.end()
-
-    async def _chunk(self, data: bytes, *, last: bool) -> None:
-        if not self._behaviour.trickle:
-            last = last and self._behaviour.drop_after_chunks is None
-            await self._wire.chunk(data, last=last)
-            return
-        for byte in data:
-            await self._wire.chunk(bytes([byte]))
-            await asyncio.sleep(self._behaviour.trickle_ms / 1000)
-        if last:
-            await self._wire.end()
-
-    def _drop(self) -> None:
-        self._wire.reset()
-        raise Dropped
-
-
-async def _for_ever() -> None:
-    await asyncio.Event().wait()

@@ -6,7 +6,7 @@ from typing import Any
 import msgspec
 from msgspec import Struct, field
 
-from gateway.dev.fake_models import stamp
+from gateway.dev.fake_times import stamp
 
 _encode = msgspec.json.Encoder().encode
 

@@ -1,20 +1,12 @@
-"""The models the fake Ollama has, and what it says of them: /api/tags, /api/ps, /api/show.
+"""The models the fake Ollama has.
 
 Names, sizes and capabilities are those of the recorded exchanges. As there (and as with the real one), the list at
 /api/tags and the model itself need not agree on capabilities: `listed` is the list's, `capabilities` the truth.
 """
 
-from datetime import UTC, datetime, timedelta
 from typing import Any
 
 from msgspec import Struct
-
-from gateway.core.names import canonical
-
-KEEP_ALIVE_S = 300.0
-CONTEXT_TOKENS = 8_192
-FOREVER_S = 292.0 * 365 * 86_400
-_SECONDS = {"ms": 0.001, "s": 1.0, "m": 60.0, "h": 3600.0}
 
 
 class Model(Struct, frozen=True):
@@ -65,104 +57,3 @@ MODELS = (
         ("completion", "tools", "thinking"), ("completion", "tools", "thinking"),
     ),
 )  # fmt: skip
-
-
-class Shelf:
-    """Which models a node has on disk and in memory."""
-
-    def __init__(self, models: tuple[Model, ...] = MODELS) -> None:
-        self.models = {model.name: model for model in models}
-        self._loaded: dict[str, tuple[datetime, int]] = {}
-        self._since = datetime.now(UTC)
-
-    def find(self, name: str) -> Model | None:
-        return self.models.get(canonical(name) or "")
-
-    def load(self, model: Model, keep_alive: Any = None, context_tokens: int | None = None) -> None:
-        """It is in memory now, until `keep_alive` (seconds, or a Go duration; negative: for ever) has passed."""
-        until = datetime.now(UTC) + timedelta(seconds=keep_alive_s(keep_alive))
-        _, context = self._loaded.get(model.name, (until, CONTEXT_TOKENS))
-        self._loaded[model.name] = (until, context_tokens or context)
-
-    def unload(self, model: Model) -> None:
-        self._loaded.pop(model.name, None)
-
-    @property
-    def loaded(self) -> list[str]:
-        now = datetime.now(UTC)
-        return [name for name, (until, _) in self._loaded.items() if until > now]
-
-    def tags(self) -> dict[str, Any]:
-        return {"models": [self._tag(model) for model in self.models.values()]}
-
-    def _tag(self, model: Model) -> dict[str, Any]:
-        sizes = {"context_length": model.context_tokens, "embedding_length": model.embedding_length}
-        return {
-            "name": model.name,
-            "model": model.name,
-            "modified_at": stamp(self._since),
-            "size": model.size,
-            "digest": model.digest,
-            "details": model.details | sizes,
-            "capabilities": list(model.listed),
-        }
-
-    def ps(self) -> dict[str, Any]:
-        """Latest expiry first."""
-        names = sorted(self.loaded, key=lambda name: self._loaded[name][0], reverse=True)
-        return {"models": [self._process(self.models[name], *self._loaded[name]) for name in names]}
-
-    def _process(self, model: Model, until: datetime, context: int) -> dict[str, Any]:
-        size = model.size + 168_000 * context
-        return {
-            "name": model.name,
-            "model": model.name,
-            "size": size,
-            "digest": model.digest,
-            "details": model.details,
-            "expires_at": stamp(until),
-            "size_vram": size,
-            "context_length": context,
-        }
-
-    def show(self, model: Model) -> dict[str, Any]:
-        info = {
-            "general.architecture": model.family,
-            f"{model.family}.context_length": model.context_tokens,
-            f"{model.family}.embedding_length": model.embedding_length,
-        }
-        return {
-            "modelfile": f"FROM {model.name}\nTEMPLATE {{{{ .Prompt }}}}\n",
-            "template": "{% for m in messages %}{{ m.content }}{% endfor %}",
-            "details": model.details,
-            "model_info": info,
-            "tensors": [],
-            "capabilities": list(model.capabilities),
-            "modified_at": stamp(self._since),
-        }
-
-
-def keep_alive_s(value: Any) -> float:
-    """Seconds in a keep_alive: a number, or a Go duration with one unit. Raises ValueError as Ollama's 400 says."""
-    if value is None:
-        return KEEP_ALIVE_S
-    if isinstance(value, int | float) and not isinstance(value, bool):
-        seconds = float(value)
-    else:
-        seconds = _duration_s(str(value))
-    return FOREVER_S if seconds < 0 else min(seconds, FOREVER_S)
-
-
-def _duration_s(text: str) -> float:
-    if text in {"0", "-0"}:
-        return 0.0
-    number = text.rstrip("hms")
-    try:
-        return float(number) * _SECONDS[text[len(number) :]]
-    except (ValueError, KeyError):
-        raise ValueError(f'time: missing unit in duration "{text}"') from None
-
-
-def stamp(moment: datetime) -> str:
-    """RFC 3339 in UTC, as Go writes it."""
-    return moment.isoformat(timespec="microseconds").replace("+00:00", "Z")

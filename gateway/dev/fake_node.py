@@ -7,11 +7,14 @@ from typing import Any
 import msgspec
 from msgspec import structs
 
-from gateway.dev.fake_faults import Behaviour, Whole
-from gateway.dev.fake_generation import error_body
+from gateway.dev.fake_faults import Behaviour
+from gateway.dev.fake_generation import Generation, error_body
 from gateway.dev.fake_http import JSON, Request
 from gateway.dev.fake_ledger import Ledger
-from gateway.dev.fake_models import MODELS, Model, Shelf
+from gateway.dev.fake_models import MODELS, Model
+from gateway.dev.fake_routes import answer
+from gateway.dev.fake_sender import Whole
+from gateway.dev.fake_shelf import Shelf
 
 CONTROL = "/_fake/"
 
@@ -43,11 +46,17 @@ class Node:
         )
         self._replays[path].append(whole)
 
-    def recorded(self, path: str) -> Whole | None:
-        """The recorded answer whose turn it is at `path`."""
-        return self._replays[path].popleft() if self._replays[path] else None
+    def decide(self, request: Request) -> tuple[Behaviour, dict[str, Any] | None, Whole | Generation]:
+        """How to behave towards a request, its decoded body, and the answer: a recorded one if there is one."""
+        behaviour = self._behaviour_for(request.path)
+        body, said = answer(self.shelf, request, behaviour)
+        if self._replays[request.path]:
+            said = self._replays[request.path].popleft()
+        elif behaviour.refusal and not (isinstance(said, Whole) and 400 <= said.status < 500):
+            said = Whole(status=behaviour.refusal[0], body=error_body(behaviour.refusal[1]))
+        return behaviour, body, said
 
-    def behaviour_for(self, path: str) -> Behaviour:
+    def _behaviour_for(self, path: str) -> Behaviour:
         """The behaviour for this request, which uses up one of those it is meant for."""
         now = self.behaviour
         if path not in now.paths:

@@ -22,13 +22,13 @@ import signal
 import socket
 import time
 
-from gateway.dev.fake_faults import Behaviour, Dropped, Sender, Whole
-from gateway.dev.fake_generation import Generation, error_body
+from gateway.dev.fake_faults import Behaviour
+from gateway.dev.fake_generation import Generation
 from gateway.dev.fake_http import Malformed, Reader, Request, Wire, read_request
 from gateway.dev.fake_ledger import Exchange
 from gateway.dev.fake_models import MODELS, Model
 from gateway.dev.fake_node import CONTROL, Node
-from gateway.dev.fake_routes import answer
+from gateway.dev.fake_sender import Dropped, Sender
 
 CONNECTIONS_WAITING_MAX = 4_096
 
@@ -130,12 +130,7 @@ class FakeOllama(Node):
         return False
 
     async def _answer(self, request: Request, exchange: Exchange, wire: Wire) -> None:
-        behaviour = self.behaviour_for(request.path)
-        exchange.body, said = answer(self.shelf, request, behaviour)
-        if recorded := self.recorded(request.path):
-            said = recorded
-        elif behaviour.refusal and not (isinstance(said, Whole) and 400 <= said.status < 500):
-            said = Whole(status=behaviour.refusal[0], body=error_body(behaviour.refusal[1]))
+        behaviour, exchange.body, said = self.decide(request)
 
         def sent(tokens: int) -> None:
             exchange.tokens_sent += tokens

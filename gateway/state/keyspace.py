@@ -2,6 +2,7 @@
 
     name                     type    what                               written by            expires
     {sNN}:ready              string  the shard holds the whole key set  worker (hydrate)      never
+    {sNN}:hydrating:<mark>   string  a hydration began on this data     worker (hydrate)      in an hour
     {sNN}:key:<key id>       hash    who a key is, what it may do       admin API, hydrate    never
     {sNN}:account:<key id>   hash    credit, tokens of the month        functions, hydrate    never
     {sNN}:requests:<key id>  hash    bucket of requests per minute      admit, void           when full again
@@ -14,7 +15,7 @@
     {sNN}:usage:dead         stream  events no row can be made of       worker                never
 
 NN is CRC16(key id) modulo the setting SHARDS. Everything that one call touches carries one hash tag, so the same
-functions run unchanged on Redis Cluster. README's table is compared with this one by a test.
+functions run unchanged on Redis Cluster. A test compares this table with the names that are made.
 """
 
 from gateway.core.keys import shard_of
@@ -28,6 +29,10 @@ def shard_tag(shard: int) -> str:
 
 def ready(shard: int) -> str:
     return f"{shard_tag(shard)}:ready"
+
+
+def hydrating(shard: int, mark: str) -> str:
+    return f"{shard_tag(shard)}:hydrating:{mark}"
 
 
 def leases(shard: int) -> str:

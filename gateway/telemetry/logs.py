@@ -1,10 +1,14 @@
 """Structured logs: one JSON object a line, on stderr. Callers pass fields by name; none is ever a key or a prompt."""
 
 import sys
+import traceback
 from collections.abc import Callable
+from pathlib import Path
 from typing import Any, TextIO
 
 import msgspec
+
+FRAMES_MAX = 5
 
 
 class Log:
@@ -20,6 +24,12 @@ class Log:
 
     def warning(self, event: str, **fields: Any) -> None:
         self._write("warning", event, fields)
+
+    def surprise(self, event: str, error: BaseException, **fields: Any) -> None:
+        """A bug: its type and where it happened, without its message, which may quote what must not be logged."""
+        frames = traceback.extract_tb(error.__traceback__)[-FRAMES_MAX:]
+        where = [f"{Path(frame.filename).name}:{frame.lineno}" for frame in frames]
+        self._write("error", event, {"error": type(error).__name__, "where": where, **fields})
 
     def debug(self, event: str, **fields: Any) -> None:
         if self._debug:

@@ -11,6 +11,7 @@ from typing import Annotated, Any
 from litestar import Controller, Request, delete, get, post
 from litestar.connection import ASGIConnection
 from litestar.handlers import BaseRouteHandler
+from litestar.params import FromPath, FromQuery, JSONBody
 from msgspec import UNSET, Meta, Struct, UnsetType
 
 from gateway.core import keys, pricing
@@ -102,7 +103,7 @@ class KeyController(Controller):
     guards = (admins_only,)
 
     @post("/", operation_id="createApiKey", summary="Create a key; the answer is the only place it is shown")
-    async def create(self, request: Request[Any, Any, Any], data: CreateKey) -> CreatedKey:
+    async def create(self, request: Request[Any, Any, Any], data: JSONBody[CreateKey]) -> CreatedKey:
         deps: AdminDeps = request.app.state.admin
         if _CONTROL.search(data.label):
             raise BadRequest("A label must not hold control characters.")
@@ -115,13 +116,13 @@ class KeyController(Controller):
         return _created(record, key, SHOWN_ONCE)
 
     @get("/", operation_id="listApiKeys", summary="All keys, newest first")
-    async def list_keys(self, request: Request[Any, Any, Any], after: str | None = None) -> KeyList:
+    async def list_keys(self, request: Request[Any, Any, Any], after: FromQuery[str | None] = None) -> KeyList:
         deps: AdminDeps = request.app.state.admin
         records, following = await deps.keys.page(after)
         return KeyList(data=[KeyView(**_view(record)) for record in records], next=following)
 
     @delete("/{key_id:str}", status_code=200, operation_id="revokeApiKey", summary="Revoke a key at once, for good")
-    async def revoke(self, request: Request[Any, Any, Any], key_id: str) -> KeyView:
+    async def revoke(self, request: Request[Any, Any, Any], key_id: FromPath[str]) -> KeyView:
         deps: AdminDeps = request.app.state.admin
         record = await deps.keys.revoke(key_id)
         if record is None:

@@ -16,8 +16,8 @@ _TOKENS = re.compile(rb'"(?:[^"\\]+|\\.)*(?:"|\Z)|[\[{]|[\]}]', re.DOTALL)
 async def read(receive: Any, headers: Iterable[tuple[bytes, bytes]], bytes_max: int) -> bytes:
     """The whole body.
 
-    Raises `BodyTooLarge` as soon as it is known to be, `BodyTooSlow`, `EncodingUnsupported`, or `CallAbandoned` when the
-    client left.
+    Raises `BodyTooLarge` as soon as it is known to be, `BodyTooSlow`, `EncodingUnsupported`, or `CallAbandoned` when
+    the client left.
     """
     for name, value in headers:
         if name == b"content-length" and value.isdigit() and int(value) > bytes_max:

@@ -26,7 +26,7 @@ from gateway.errors import (
 )
 from gateway.outbox import Outbox
 from gateway.pipeline import Pipeline
-from gateway.ports import Fleet
+from gateway.ports import Fleet, Observer
 from gateway.running import Running
 from gateway.web import body, credentials, headers
 from gateway.web.headers import Headers
@@ -46,7 +46,7 @@ class CallDeps(Struct, frozen=True, kw_only=True):
     clock_ms: Callable[[], int]
     clock_s: Callable[[], float]
     new_id: Callable[[], str]
-    on_refusal: Callable[[str, GatewayError, str], None]
+    observer: Observer
     body_bytes_max: int
     output_tokens_max: int
 
@@ -133,7 +133,7 @@ class CallEndpoint:
             await _whole(send, 200, first, call.id, _levels(out))
 
     async def _refuse(self, deps: CallDeps, send: Any, call_id: str, error: GatewayError) -> None:
-        deps.on_refusal(self.endpoint, error, call_id)
+        deps.observer.refused(self.endpoint, call_id, error)
         status, data = self._dialect.render_error(error)
         allow = [(b"allow", b"POST")] if isinstance(error, MethodNotAllowed) else []
         await _whole(send, status, data, call_id, headers.of_error(error) + allow)

@@ -6,6 +6,7 @@ from typing import Any
 from litestar import Litestar, Response, get, post
 from litestar.openapi.config import OpenAPIConfig
 from litestar.openapi.spec import Components, SecurityScheme
+from litestar.params import FromPath, JSONBody
 from msgspec import Struct
 
 from gateway.dialects.openai_chat import ChatCompletionRequest
@@ -58,14 +59,14 @@ class ChatCompletion(Struct):
 
 
 @post("/v1/chat/completions", operation_id="chat", summary="OpenAI chat", tags=["calls"], security=KEY, status_code=200)
-async def chat(data: ChatCompletionRequest) -> ChatCompletion:
+async def chat(data: JSONBody[ChatCompletionRequest]) -> ChatCompletion:
     raise NotImplementedError
 
 
 def _plain(path: str, operation_id: str) -> Any:
     @post(path, operation_id=operation_id, summary="A prompt in, its answer out", tags=["calls"], security=KEY,
           status_code=200)  # fmt: skip
-    async def generate(data: GenerateBody) -> Generated:
+    async def generate(data: JSONBody[GenerateBody]) -> Generated:
         raise NotImplementedError
 
     return generate
@@ -79,7 +80,7 @@ def _plain(path: str, operation_id: str) -> Any:
     security=KEY,
     status_code=200,
 )
-async def generate_with(model: str, data: GenerateBody) -> Generated:
+async def generate_with(model: FromPath[str], data: JSONBody[GenerateBody]) -> Generated:
     raise NotImplementedError
 
 

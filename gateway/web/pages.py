@@ -5,6 +5,7 @@ from importlib.util import find_spec
 from pathlib import Path
 
 from litestar import MediaType, Response, get
+from litestar.params import FromPath
 
 from gateway.errors import RouteNotFound
 
@@ -32,7 +33,7 @@ def redoc_page() -> Response[str]:
 
 
 @get("/docs/assets/{name:str}", include_in_schema=False, sync_to_thread=True)
-def asset(name: str) -> Response[bytes]:
+def asset(name: FromPath[str]) -> Response[bytes]:
     """Swagger UI and ReDoc, out of the installed `offapi` package; never imported, for that would load all of it."""
     if name not in _ASSETS:
         raise RouteNotFound

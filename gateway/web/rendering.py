@@ -22,7 +22,7 @@ def exception_handlers(log: Log) -> ExceptionHandlersMap:
         return _response(_translate(error), error.headers)
 
     def unplanned(request: Request[Any, Any, Any], error: Exception) -> Response[bytes]:
-        log.warning("request_failed", path=request.scope.get("path_template", ""), error=type(error).__name__)
+        log.surprise("request_failed", error, path=request.scope.get("path_template", ""))
         return _response(GatewayError())
 
     return {GatewayError: ours, HTTPException: frameworks, Exception: unplanned}

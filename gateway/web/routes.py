@@ -4,6 +4,7 @@ from typing import Any
 
 from litestar import asgi, post
 from litestar.handlers import BaseRouteHandler
+from litestar.params import FromPath
 from litestar.types import ASGIApp, ControllerRouterHandler, Receive, Scope, Send
 
 from gateway.dialects import openai_chat, plain
@@ -56,7 +57,7 @@ _GENERATE_WITH = CallEndpoint("/generate/{model}", PLAIN)
 
 
 @post("/generate/{model:path}", include_in_schema=False, status_code=200)
-async def generate_with(model: str) -> ASGIApp:
+async def generate_with(model: FromPath[str]) -> ASGIApp:
     """Litestar's bare handlers take no path parameters, so this one route is an ordinary one that answers with one."""
 
     async def answer(scope: Any, receive: Any, send: Any) -> None:

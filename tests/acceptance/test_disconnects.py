@@ -101,7 +101,7 @@ async def test_two_hundred_clients_that_leave_at_random_leave_nothing_behind(wor
     }
     assert await world.leases() == 0
     await fake.ledger.until(lambda ledger: not any(_holds_a_socket(one) for one in ledger.inference))
-    assert f"gateway_running_calls 0.0" in (await world.http.get(f"{world.url}/metrics")).text
+    assert "gateway_running_calls 0.0" in (await world.http.get(f"{world.url}/metrics")).text
 
 
 def _holds_a_socket(exchange: Exchange) -> bool:

@@ -13,7 +13,7 @@ import asyncpg
 import pytest
 import redis
 
-from gateway.dev.places import SOCKET_PATH_BYTES_MAX, socket_dir
+from gateway.dev.places import SOCKET_PATH_BYTES_MAX, PlaceUnusable, socket_dir
 from gateway.dev.postgres import EmbeddedPostgres
 from gateway.dev.process import Child, ChildFailed
 from gateway.dev.valkey import EmbeddedValkey
@@ -153,7 +153,7 @@ def test_a_short_socket_directory_of_somebody_else_is_refused(short_dir: Path) -
     place.rmdir()
     place.symlink_to(short_dir)
     try:
-        with pytest.raises(RuntimeError, match="belongs to somebody else"):
+        with pytest.raises(PlaceUnusable, match="belongs to somebody else"):
             socket_dir(deep, "s")
     finally:
         place.unlink()

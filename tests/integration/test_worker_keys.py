@@ -138,6 +138,7 @@ async def test_an_older_version_never_replaces_a_newer_one(fleet: Fleet) -> None
             await fleet.directory.publish(key, spent)
 
         is_ready = fleet.directory.is_ready
+        begin = fleet.directory.begin
         mark_ready = fleet.directory.mark_ready
 
     await fleet.hydrator(directory=Late()).run_once()
@@ -183,6 +184,7 @@ async def test_half_a_hydration_is_none(fleet: Fleet) -> None:
             await fleet.directory.publish(key, spent)
 
         is_ready = fleet.directory.is_ready
+        begin = fleet.directory.begin
         mark_ready = fleet.directory.mark_ready
 
     hydrator = fleet.hydrator(directory=Dying())
@@ -193,6 +195,33 @@ async def test_half_a_hydration_is_none(fleet: Fleet) -> None:
     await hydrator.run_once()
     assert await fleet.ready() == [True] * SHARDS
     assert all([await fleet.known(record(number).id) for number in range(5)])
+
+
+async def test_redis_that_loses_its_data_under_a_hydration_is_not_called_ready(fleet: Fleet) -> None:
+    """Or keys that exist would be told they do not."""
+    for number in range(5):
+        await fleet.store.create(record(number))
+    left = 3
+
+    class Forgetting:
+        async def publish(self, key: KeyRecord, spent: Spent | None) -> None:
+            nonlocal left
+            left -= 1
+            if left == 0:
+                await fleet.pipe.call("FLUSHALL")
+            await fleet.directory.publish(key, spent)
+
+        is_ready = fleet.directory.is_ready
+        begin = fleet.directory.begin
+        mark_ready = fleet.directory.mark_ready
+
+    hydrator = fleet.hydrator(directory=Forgetting())
+    await hydrator.run_once()
+    assert await fleet.ready() == [False] * SHARDS
+    await hydrator.run_once()
+    assert await fleet.ready() == [True] * SHARDS
+    assert all([await fleet.known(record(number).id) for number in range(5)])
+    assert await fleet.pipe.call("TTL", keyspace.ready(0)) == -1
 
 
 async def test_one_shard_that_lost_its_data_is_filled_again(fleet: Fleet) -> None:
@@ -242,7 +271,7 @@ async def test_only_leases_past_their_grace_are_settled_in_every_shard(fleet: Fl
     await lease(fleet, 0, "late", 1)
     await lease(fleet, 0, "alive", -60_000)
     leases = Leases(fleet.pipe)
-    worker = Reaper(fleet.pipe, leases, SHARDS, fleet.log)
+    worker = Reaper(fleet.pipe, leases, SHARDS, fleet.log, patience_ms=0)
     assert await worker.run_once() == 2
     assert leases.asked == [(0, "key", "dead", LEASE_GRACE_MS), (3, "key", "long-dead", LEASE_GRACE_MS)]
     assert await worker.run_once() == 0
@@ -253,7 +282,7 @@ async def test_a_run_is_bounded_and_takes_the_oldest_first(fleet: Fleet, monkeyp
     for number in range(5):
         await lease(fleet, 0, f"call{number}", 10**6 - number)
     leases = Leases(fleet.pipe)
-    worker = Reaper(fleet.pipe, leases, SHARDS, fleet.log)
+    worker = Reaper(fleet.pipe, leases, SHARDS, fleet.log, patience_ms=0)
     assert [await worker.run_once() for _ in range(4)] == [2, 2, 1, 0]
     assert [call for _, _, call, _ in leases.asked] == [f"call{number}" for number in range(5)]
 
@@ -262,10 +291,27 @@ async def test_a_lease_that_cannot_be_settled_does_not_keep_others_from_it(fleet
     for number in range(3):
         await lease(fleet, 0, f"call{number}", 10**6 - number)
     leases = Leases(fleet.pipe, {"call0": RuntimeError("secret")})
-    worker = Reaper(fleet.pipe, leases, SHARDS, fleet.log)
+    worker = Reaper(fleet.pipe, leases, SHARDS, fleet.log, patience_ms=0)
     assert await worker.run_once() == 2
     assert '"reap_failed","call":"call0","error":"RuntimeError"' in fleet.out.getvalue()
     assert "secret" not in fleet.out.getvalue()
+
+
+async def test_after_its_start_and_after_an_outage_replicas_get_the_time_of_a_lease_to_renew(fleet: Fleet) -> None:
+    await lease(fleet, 0, "dead", 10**6)
+    leases = Leases(fleet.pipe, {"dead": LimitsUnavailable()})
+    await Reaper(fleet.pipe, leases, SHARDS, fleet.log).run_once()
+    assert leases.asked == []
+    worker = Reaper(fleet.pipe, leases, SHARDS, fleet.log, patience_ms=50)
+    async with asyncio.timeout(5):
+        with pytest.raises(Unavailable):
+            while True:
+                await worker.run_once()
+        leases.failing.clear()
+        assert await worker.run_once() == 0
+        while not await worker.run_once():
+            pass
+    assert len(leases.asked) == 2
 
 
 async def test_an_outage_ends_the_run(fleet: Fleet) -> None:
@@ -273,5 +319,5 @@ async def test_an_outage_ends_the_run(fleet: Fleet) -> None:
         await lease(fleet, 0, f"call{number}", 10**6 - number)
     leases = Leases(fleet.pipe, {"call1": LimitsUnavailable()})
     with pytest.raises(Unavailable):
-        await Reaper(fleet.pipe, leases, SHARDS, fleet.log).run_once()
+        await Reaper(fleet.pipe, leases, SHARDS, fleet.log, patience_ms=0).run_once()
     assert len(leases.asked) == 2

@@ -1,0 +1,86 @@
+"""Which models a fake node has on disk and in memory, and what it says of them: /api/tags, /api/ps, /api/show."""
+
+from datetime import UTC, datetime, timedelta
+from typing import Any
+
+from gateway.core.names import canonical
+from gateway.dev.fake_models import MODELS, Model
+from gateway.dev.fake_times import keep_alive_s, stamp
+
+CONTEXT_TOKENS = 8_192
+CONTEXT_BYTES_A_TOKEN = 168_000
+
+
+class Shelf:
+    """The models of one node."""
+
+    def __init__(self, models: tuple[Model, ...] = MODELS) -> None:
+        self.models = {model.name: model for model in models}
+        self._loaded: dict[str, tuple[datetime, int]] = {}
+        self._since = datetime.now(UTC)
+
+    def find(self, name: str) -> Model | None:
+        return self.models.get(canonical(name) or "")
+
+    def load(self, model: Model, keep_alive: Any = None, context_tokens: int | None = None) -> None:
+        """It is in memory now, until `keep_alive` (seconds, or a Go duration; negative: for ever) has passed."""
+        until = datetime.now(UTC) + timedelta(seconds=keep_alive_s(keep_alive))
+        _, context = self._loaded.get(model.name, (until, CONTEXT_TOKENS))
+        self._loaded[model.name] = (until, context_tokens or context)
+
+    def unload(self, model: Model) -> None:
+        self._loaded.pop(model.name, None)
+
+    @property
+    def loaded(self) -> list[str]:
+        now = datetime.now(UTC)
+        return [name for name, (until, _) in self._loaded.items() if until > now]
+
+    def tags(self) -> dict[str, Any]:
+        return {"models": [self._tag(model) for model in self.models.values()]}
+
+    def _tag(self, model: Model) -> dict[str, Any]:
+        sizes = {"context_length": model.context_tokens, "embedding_length": model.embedding_length}
+        return {
+            "name": model.name,
+            "model": model.name,
+            "modified_at": stamp(self._since),
+            "size": model.size,
+            "digest": model.digest,
+            "details": model.details | sizes,
+            "capabilities": list(model.listed),
+        }
+
+    def ps(self) -> dict[str, Any]:
+        """Latest expiry first."""
+        names = sorted(self.loaded, key=lambda name: self._loaded[name][0], reverse=True)
+        return {"models": [self._process(self.models[name], *self._loaded[name]) for name in names]}
+
+    def _process(self, model: Model, until: datetime, context: int) -> dict[str, Any]:
+        size = model.size + CONTEXT_BYTES_A_TOKEN * context
+        return {
+            "name": model.name,
+            "model": model.name,
+            "size": size,
+            "digest": model.digest,
+            "details": model.details,
+            "expires_at": stamp(until),
+            "size_vram": size,
+            "context_length": context,
+        }
+
+    def show(self, model: Model) -> dict[str, Any]:
+        info = {
+            "general.architecture": model.family,
+            f"{model.family}.context_length": model.context_tokens,
+            f"{model.family}.embedding_length": model.embedding_length,
+        }
+        return {
+            "modelfile": f"FROM {model.name}\nTEMPLATE {{{{ .Prompt }}}}\n",
+            "template": "{% for m in messages %}{{ m.content }}{% endfor %}",
+            "details": model.details,
+            "model_info": info,
+            "tensors": [],
+            "capabilities": list(model.capabilities),
+            "modified_at": stamp(self._since),
+        }

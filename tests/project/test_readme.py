@@ -1,0 +1,95 @@
+"""README says what the code does: every table in it is compared with what it describes."""
+
+import re
+from pathlib import Path
+from typing import get_type_hints
+
+import msgspec
+from litestar import Litestar
+from litestar.routes import ASGIRoute
+
+from gateway import errors
+from gateway.app import Replica
+from gateway.settings import NAMES, Settings
+from gateway.telemetry.metrics import Metrics
+from gateway.web.openapi import document
+from gateway.web.routes import CALLS
+
+ROOT = Path(__file__).parents[2]
+README = (ROOT / "README.md").read_text("utf-8")
+
+
+def table(heading: str) -> list[list[str]]:
+    """The rows of the first table below a heading, as cells without code marks."""
+    section = README.split(f"## {heading}\n", 1)[1].split("\n## ", 1)[0]
+    rows = [line.strip("| ").split(" | ") for line in section.splitlines() if line.startswith("|")]
+    return [[cell.strip().strip("`") for cell in row] for row in rows[2:]]
+
+
+def app() -> Litestar:
+    return Replica(Settings()).app
+
+
+def routes(of: Litestar) -> set[str]:
+    """`METHOD /path` of everything routed. Bare handlers check the method themselves: all of them take POST."""
+    found = set()
+    for route in of.routes:
+        path = re.sub(r":\w+}", "}", route.path_format if hasattr(route, "path_format") else route.path)
+        methods = ["POST"] if isinstance(route, ASGIRoute) else sorted(getattr(route, "methods", []))
+        found |= {f"{method} {path}" for method in methods if method not in ("OPTIONS", "HEAD")}
+    return found
+
+
+def test_every_route_is_listed_and_every_listed_route_is_there() -> None:
+    listed = {row[0] for row in table("Endpoints")}
+    assert listed == {route for route in routes(app()) if "/docs/assets" not in route}
+
+
+def test_the_openapi_document_describes_every_route_but_the_pages() -> None:
+    paths = msgspec.json.decode(document("0"))["paths"]
+    described = {f"{method.upper()} {path}" for path, methods in paths.items() for method in methods}
+    pages = {"GET /docs", "GET /redoc", "GET /openapi.json"}
+    assert described == {row[0] for row in table("Endpoints")} - pages
+    assert all(one["operationId"] and one["summary"] for path in paths.values() for one in path.values())
+    assert set(CALLS) < set(paths)
+
+
+def test_every_setting_is_listed_with_its_default_and_meaning() -> None:
+    hints = get_type_hints(Settings, include_extras=True)
+    expected = []
+    for field in msgspec.structs.fields(Settings):
+        meaning = next(meta.description for meta in hints[field.name].__metadata__ if meta.description)
+        expected.append([field.encode_name, _text(field.default), meaning.replace("`", "")])
+    listed = [[row[0], row[1] if len(row) == 3 else "", row[-1].replace("`", "")] for row in table("Settings")]
+    assert listed == expected
+    assert [row[0] for row in listed] == list(NAMES)
+
+
+def test_every_error_is_listed() -> None:
+    first: dict[tuple[str, str], str] = {}
+    for error in errors.every_error():
+        first.setdefault((str(error.status), error.code), " ".join((error.__doc__ or "").split()))
+    listed = {(row[0], row[1]): row[2].replace("`", "") for row in table("Errors")}
+    assert listed == {place: words.replace("`", "") for place, words in first.items()}
+
+
+def test_every_metric_is_listed() -> None:
+    kept = Metrics().registry.collect()
+    names = {metric.name + ("_total" if metric.type == "counter" else ""): metric.documentation for metric in kept}
+    assert {row[0]: row[1] for row in table("Metrics")} == names
+
+
+def test_the_make_targets_and_links_it_names_exist() -> None:
+    makefile = (ROOT / "Makefile").read_text()
+    for target in re.findall(r"^    make (\w+)", README, re.MULTILINE):
+        assert f"\n{target}:" in makefile, target
+    for link in re.findall(r"\]\(([^)#:]+)\)", README):
+        assert (ROOT / link).exists(), link
+
+
+def _text(default: object) -> str:
+    if isinstance(default, tuple):
+        return ",".join(default)
+    if isinstance(default, bool):
+        return str(default).lower()
+    return f"{default:g}" if isinstance(default, float) else str(default)
