@@ -38,7 +38,12 @@ async def _serve(settings: Settings) -> int:
     import uvicorn
 
     from gateway.app import Replica
+    from gateway.state.server import problems
 
+    for problem in (found := await problems(settings.redis_url, settings.redis_timeout_ms)):
+        print(problem, file=sys.stderr)
+    if found:
+        return 2
     replica = Replica(settings)
     server = uvicorn.Server(
         uvicorn.Config(

@@ -70,7 +70,7 @@ Count = Annotated[int, Meta(ge=1)]
 class ChatCompletionRequest(Struct, kw_only=True):
     """What is read of the request. Other fields are ignored: OpenAI's clients send many that Ollama has no use for."""
 
-    model: str
+    model: Annotated[str, Meta(min_length=1)]
     messages: Annotated[list[ChatMessage], Meta(min_length=1, max_length=MESSAGES_MAX)]
     stream: bool | None = None
     stream_options: StreamOptions | None = None

@@ -12,7 +12,7 @@ from typing import Any
 from redis.asyncio import BlockingConnectionPool, Redis
 from redis.asyncio.retry import Retry
 from redis.backoff import NoBackoff
-from redis.exceptions import RedisError, ResponseError
+from redis.exceptions import ConnectionError, RedisError, ResponseError
 
 from gateway.errors import LimitsUnavailable
 
@@ -38,7 +38,10 @@ def connect(url: str, timeout_ms: int) -> Redis:
 
 
 class Pipe:
-    """Sends commands in batches over one connection at a time. Use `async with`, or `start` and `close`."""
+    """Sends commands in batches, one at a time: `start`, then `call`, then `close`.
+
+    Whatever is sent through it must be safe to run twice, as all functions of `lua/` are.
+    """
 
     def __init__(self, redis: Redis, timeout_ms: int) -> None:
         self._redis = redis
@@ -78,10 +81,7 @@ class Pipe:
             await self._wake.wait()
             self._wake.clear()
             while batch := self._take():
-                try:
-                    replies: list[Any] = await self._execute([command for command, _ in batch])
-                except (RedisError, OSError, TimeoutError):
-                    replies = [LimitsUnavailable() for _ in batch]
+                replies = await self._replies([command for command, _ in batch])
                 for (_, future), answer in zip(batch, replies, strict=True):
                     _resolve(future, answer)
 
@@ -93,6 +93,16 @@ class Pipe:
             if not future.done():
                 batch.append((command, future))
         return batch
+
+    async def _replies(self, commands: list[Command]) -> list[Any]:
+        """A reply or an exception for each command. Sent once more when the connection had been closed meanwhile."""
+        try:
+            try:
+                return await self._execute(commands)
+            except ConnectionError:
+                return await self._execute(commands)
+        except (RedisError, OSError, TimeoutError):
+            return [LimitsUnavailable() for _ in commands]
 
     async def _execute(self, commands: list[Command]) -> list[Any]:
         pipeline = self._redis.pipeline(transaction=False)
