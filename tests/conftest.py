@@ -13,6 +13,7 @@ from pathlib import Path
 from urllib.parse import urlsplit
 
 import asyncpg
+import hypothesis  # noqa: F401  here, early: its pytest plugin would import it in the midst of the summary
 import pytest
 import redis
 

@@ -4,6 +4,7 @@ The same tests run on both. `TESTS_EMBEDDED=1` takes the embedded ones without a
 """
 
 import os
+import secrets
 from importlib import import_module
 from pathlib import Path
 from typing import Protocol
@@ -11,10 +12,11 @@ from typing import Protocol
 from gateway.dev.postgres import EmbeddedPostgres
 from gateway.dev.valkey import EmbeddedValkey
 
-REDIS_IMAGE = "redis:7-alpine"
-POSTGRES_IMAGE = "postgres:16-alpine"
+REDIS_IMAGE = "redis:8-bookworm"
+POSTGRES_IMAGE = "postgres:18-bookworm"
 REDIS_COMMAND = "redis-server --appendonly yes --save '' --maxmemory-policy noeviction"
 ENGINE_WAIT_S = 2
+PULL_WAIT_S = 120
 
 
 class Server(Protocol):
@@ -34,12 +36,14 @@ class ContainerRedis:
     def __init__(self) -> None:
         from testcontainers.community.redis import RedisContainer
 
-        self._container = RedisContainer(REDIS_IMAGE)
-        self._container.with_command(REDIS_COMMAND)
+        self._password = secrets.token_urlsafe(16)  # the engine may publish the port to the network
+        self._container = RedisContainer(REDIS_IMAGE, password=self._password)
+        self._container.with_command(f"{REDIS_COMMAND} --requirepass {self._password}")
 
     @property
     def url(self) -> str:
-        return f"redis://{self._container.get_container_host_ip()}:{self._container.get_exposed_port(6379)}"
+        container = self._container
+        return f"redis://:{self._password}@{container.get_container_host_ip()}:{container.get_exposed_port(6379)}"
 
     async def start(self) -> None:
         self._container.start()
@@ -67,14 +71,27 @@ class ContainerPostgres:
         self._container.stop()
 
 
+def without_ryuk() -> None:
+    """The fixtures stop what they started; testcontainers' own clean-up would want one more image."""
+    import_module("testcontainers.core.config").testcontainers_config.ryuk_disabled = True
+
+
 def container_engine_answers() -> bool:
-    """Whether containers may be used: one short question to the engine, none with TESTS_EMBEDDED=1."""
+    """Whether containers may be used: an engine answers at once and has both images, or can get them.
+
+    TESTS_EMBEDDED=1 asks nobody.
+    """
     if os.environ.get("TESTS_EMBEDDED") == "1":
         return False
     try:
-        import_module("docker").from_env(timeout=ENGINE_WAIT_S).ping()
+        engine = import_module("docker").from_env(timeout=ENGINE_WAIT_S)
+        engine.ping()
+        held = {tag for image in engine.images.list() for tag in image.tags}
+        for image in {REDIS_IMAGE, POSTGRES_IMAGE} - held:
+            import_module("docker").from_env(timeout=PULL_WAIT_S).images.pull(image)
     except Exception:  # whatever goes wrong: there is no engine for us
         return False
+    without_ryuk()
     return True
 
 

@@ -1,0 +1,277 @@
+"""Stand-ins for what the pipeline needs of the world, and the real functions on a clock that tests move.
+
+`FakeLeases` keeps the same contract suite as the real leases (tests/contract/test_leases.py).
+"""
+
+import asyncio
+from collections.abc import AsyncIterator, Callable
+from contextlib import asynccontextmanager
+from typing import Any
+
+import redis
+from msgspec.structs import replace
+
+from gateway.core import keys
+from gateway.core.call import Admission, Bill, Call, Levels
+from gateway.core.keys import Credential
+from gateway.core.limits import Estimate, Limits
+from gateway.core.record import KeyRecord, Spent
+from gateway.core.routing import ModelCard
+from gateway.core.tally import Tally
+from gateway.dialects.asked import Asked, Prompt
+from gateway.dialects.ollama import GenerateRequest
+from gateway.errors import GatewayError, LimitsUnavailable, ModelNotFound, NoBackend, RequestsLimited, Unauthorized
+from gateway.state.directory import KeyDirectory
+from gateway.state.functions import Functions, source
+from gateway.state.limiter import RedisLimiter
+
+KEY = keys.mint("llm", bytes(32))
+STRANGER = keys.mint("llm", bytes(range(32)))
+MODEL = "llama3.2:3b"
+AT_US = 1_795_292_735_107_000  # 2026-11-21
+
+
+def credential_of(key: str) -> Credential:
+    found = keys.read(key)
+    assert found
+    return found
+
+
+def call_id(number: int) -> str:
+    return f"019a0000-0000-7000-8000-{number:012x}"
+
+
+def call(number: int = 1, **changes: Any) -> Call:
+    """A call with the id of this number."""
+    estimate = Estimate(prompt_max=20, prompt_expected=10, expected=30, output_max=100)
+    return replace(
+        Call(
+            id=call_id(number),
+            credential=credential_of(KEY),
+            endpoint="/v1/chat/completions",
+            model=MODEL,
+            streamed=True,
+            upstream=GenerateRequest(prompt="why?"),
+            estimate=estimate,
+            began_ms=0,
+        ),
+        **changes,
+    )
+
+
+def asked(**changes: Any) -> Asked:
+    """The request behind `call`."""
+    prompt = Prompt(text_bytes=4, messages=1, images=0)
+    return replace(Asked(model=MODEL, upstream=GenerateRequest(prompt="why?"), prompt=prompt, streamed=True), **changes)
+
+
+async def turns(count: int) -> None:
+    """Let everything else run for so many turns of the loop."""
+    for _ in range(count):
+        await asyncio.sleep(0)
+
+
+class FakeLeases:
+    """Keeps `ports.Leases` in memory, for one key with so many requests and no clock.
+
+    `opening` and `closing`, where given, hold up every `open` and `close` until they are set. `on_close` hears of each
+    settlement as it happens.
+    """
+
+    def __init__(
+        self,
+        requests: int = 10**9,
+        opening: asyncio.Event | None = None,
+        closing: asyncio.Event | None = None,
+        on_close: Callable[[], object] = lambda: None,
+    ) -> None:
+        self._left = requests
+        self._opening, self._closing, self._on_close = opening, closing, on_close
+        self._open: dict[str, Admission] = {}
+        self._ended: set[str] = set()
+        self.closings: list[str] = []
+        """the call id of every `close`, repeated ones included"""
+        self.bills: list[Bill] = []
+        """what was settled"""
+
+    @property
+    def running(self) -> int:
+        return len(self._open)
+
+    async def open(self, call: Call, tally: Tally, objection: str) -> Admission:
+        if self._opening:
+            await self._opening.wait()
+        await asyncio.sleep(0)
+        if call.credential != credential_of(KEY):
+            raise Unauthorized
+        if call.id in self._ended:
+            raise LimitsUnavailable
+        if call.id not in self._open:
+            self._admit(call, objection)
+        return self._open[call.id]
+
+    def _admit(self, call: Call, objection: str) -> None:
+        if objection:
+            raise {"no_backend": NoBackend, "model_not_found": ModelNotFound}[objection]()
+        if not self._left:
+            raise RequestsLimited(retry_after_s=1)
+        self._left -= 1
+        self._open[call.id] = Admission(at_ms=0, output_tokens_max=call.estimate.output_max, levels=Levels())
+
+    def progressed(self, tally: Tally) -> None:
+        pass
+
+    async def close(self, call: Call, bill: Bill) -> None:
+        self.closings.append(call.id)
+        if self._closing:
+            await self._closing.wait()
+        await asyncio.sleep(0)
+        if self._open.pop(call.id, None):
+            self._ended.add(call.id)
+            self.bills.append(bill)
+            self._on_close()
+
+
+Step = bytes | Exception | asyncio.Event
+"""bytes arrive, an exception is raised, an event is waited for"""
+
+
+class FakeFleet:
+    """Keeps `ports.Fleet` with one backend, whose answers are scripts.
+
+    `head` happens before an answer begins, `body` while it runs, `tail` after the reader has had enough of it.
+    """
+
+    def __init__(self, *body: Step, head: Step | None = None, tail: Step | None = None, objection: str = "") -> None:
+        self._body, self._head, self._tail, self._objection = body, head, tail, objection
+        self.asked = 0
+        self.left = 0
+        """exchanges that are over"""
+
+    def objection(self, model: str) -> str:
+        return self._objection
+
+    def models(self) -> list[ModelCard]:
+        return [ModelCard(MODEL, 0, 1)]
+
+    def default_model(self) -> str | None:
+        return MODEL
+
+    @asynccontextmanager
+    async def exchange(self, call: Call, output_tokens_max: int, tally: Tally) -> AsyncIterator["FakeExchange"]:
+        self.asked += 1
+        tally.sent_to("node")
+        try:
+            await _take(self._head)
+            yield FakeExchange(self._body)
+            await _take(self._tail)
+        finally:
+            self.left += 1
+
+
+class FakeExchange:
+    """Keeps `ports.Exchange`."""
+
+    def __init__(self, body: tuple[Step, ...]) -> None:
+        self._body = body
+
+    async def whole(self) -> bytes:
+        return b"".join([piece async for piece in self.pieces()])
+
+    async def pieces(self) -> AsyncIterator[bytes]:
+        for step in self._body:
+            if piece := await _take(step):
+                yield piece
+
+
+async def _take(step: Step | None) -> bytes:
+    await asyncio.sleep(0)
+    if isinstance(step, asyncio.Event):
+        await step.wait()
+    if isinstance(step, Exception):
+        raise step
+    return step if isinstance(step, bytes) else b""
+
+
+TIME_LINE = "redis.call('TIME')"
+CLOCK_KEY = "{s00}:clock"
+
+
+def clocked(library: str) -> str:
+    """The functions, reading their time from a key instead of the server's clock. All else is as shipped."""
+    assert library.count(TIME_LINE) == 1
+    return library.replace(TIME_LINE, f"redis.call('HMGET', '{CLOCK_KEY}', 's', 'us')")
+
+
+class Bench:
+    """The real functions in a real Redis, on a clock that the test moves, with one key. Synchronous underneath."""
+
+    def __init__(self, url: str) -> None:
+        self.redis = redis.Redis.from_url(url)
+        functions = Functions(self, clocked(source()))
+        self.limiter = RedisLimiter(functions, 1)
+        self.directory = KeyDirectory(self, functions, 1)
+        self.version = 0
+        self.now_us = AT_US
+        self.set_clock(AT_US)
+
+    async def call(self, *command: Any) -> Any:
+        return self.redis.execute_command(*command)
+
+    def set_clock(self, now_us: int) -> None:
+        self.now_us = now_us
+        self.redis.hset(CLOCK_KEY, mapping={"s": now_us // 1_000_000, "us": now_us % 1_000_000})
+
+    def tick(self, us: int) -> None:
+        self.set_clock(self.now_us + us)
+
+    async def publish(self, limits: Limits, spent: Spent | None = None, key: str = KEY, **changes: Any) -> None:
+        """A new version of the key, and everything known."""
+        self.version += 1
+        await self.directory.publish(record(limits, version=self.version, key=key, **changes), spent)
+        await self.directory.mark_ready(0)
+
+    def everything(self) -> dict[bytes, bytes]:
+        """Every key of the server and its bytes."""
+        return {name: self.redis.dump(name) for name in sorted(self.redis.keys())}
+
+    def hash(self, kind: str, key_id: str | None = None) -> dict[str, str]:
+        """One of the key's hashes, by the kind in its name."""
+        found = self.redis.hgetall(f"{{s00}}:{kind}:{key_id or credential_of(KEY).key_id}")
+        return {name.decode(): value.decode() for name, value in found.items()}
+
+    def events(self) -> list[dict[str, str]]:
+        """The usage events, oldest first."""
+        entries = self.redis.xrange("{s00}:usage")
+        return [{name.decode(): value.decode() for name, value in fields.items()} for _, fields in entries]
+
+    def close(self) -> None:
+        self.redis.close()
+
+
+def record(limits: Limits, *, version: int = 1, key: str = KEY, **changes: Any) -> KeyRecord:
+    """What Postgres would know of the key."""
+    credential = credential_of(key)
+    return replace(
+        KeyRecord(
+            id=credential.key_id,
+            digest=credential.digest,
+            last_four=key[-4:],
+            label="",
+            owner_email="",
+            enabled=True,
+            version=version,
+            limits=limits,
+            created_at_ms=0,
+        ),
+        **changes,
+    )
+
+
+async def refused(admission: Any) -> GatewayError:
+    """The refusal that an admission must end in."""
+    try:
+        await admission
+    except GatewayError as error:
+        return error
+    raise AssertionError("it was admitted")

@@ -1,0 +1,106 @@
+"""One spelling for each model, whatever Ollama would take (ollama-http section 2.0)."""
+
+import pytest
+from hypothesis import example, given
+from hypothesis import strategies as st
+
+from gateway.core.names import NAME_CHARS_MAX, canonical, is_cloud
+
+PIECES = ["full", "FULL", "library", "registry.ollama.ai", "http://", "https://", "/", ":", ":latest", ":local", ":7b"]
+NAMES = st.text() | st.lists(st.sampled_from([*PIECES, ".", "-", "_", "host:5000", "-cloud", " "])).map("".join)
+
+
+@pytest.mark.parametrize(
+    "name",
+    [
+        "full",
+        "full:latest",
+        "FULL:latest",
+        "Full:LATEST",
+        "  full \n",
+        "full:",
+        "library/full",
+        "Library/full:latest",
+        "registry.ollama.ai/full",
+        "registry.ollama.ai/library/full",
+        "REGISTRY.OLLAMA.AI/library/full:latest",
+        "https://registry.ollama.ai/library/full",
+        "http://registry.ollama.ai/library/full",
+        "full:local",
+        "full:latest:local",
+        "library/full:local",
+        "https://registry.ollama.ai/library/FULL:latest:local",
+    ],
+)
+def test_every_alias_is_the_same_model(name: str) -> None:
+    assert canonical(name) == "full:latest"
+
+
+@pytest.mark.parametrize(
+    ("name", "meant"),
+    [
+        ("llama3.2:3b", "llama3.2:3b"),
+        ("me/Model", "me/model:latest"),
+        ("host.example:5000/me/model:q4_K_M", "host.example:5000/me/model:q4_k_m"),
+        ("hf.co/bartowski/Llama-3.2-GGUF:IQ4", "hf.co/bartowski/llama-3.2-gguf:iq4"),
+    ],
+)
+def test_other_models_keep_their_registry_their_namespace_and_their_tag(name: str, meant: str) -> None:
+    assert canonical(name) == meant
+
+
+@pytest.mark.parametrize(
+    "name",
+    [
+        "",
+        " ",
+        ":latest",
+        "/",
+        "a//b",
+        "/a",
+        "a/",
+        "a/b/c/d",
+        "a:b:c",
+        "a b",
+        "a\0",
+        "ä",
+        "-a",
+        "../a",
+        "a?b",
+        "a" * 201,
+    ],
+)
+def test_what_cannot_be_a_model_is_none(name: str) -> None:
+    assert canonical(name) is None
+
+
+@given(NAMES)
+@example("registry.ollama.ai/registry.ollama.ai/full")
+@example("full:local:local")
+@example("a" * NAME_CHARS_MAX)
+def test_the_canonical_spelling_is_its_own(name: str) -> None:
+    once = canonical(name)
+    assert once is None or canonical(once) == once
+
+
+@given(NAMES)
+def test_case_and_spaces_around_never_matter(name: str) -> None:
+    if name.isascii():
+        assert canonical(f" {name.upper()}\t") == canonical(name)
+
+
+@pytest.mark.parametrize(
+    ("name", "cloud"),
+    [
+        ("gpt-oss:cloud", True),
+        ("gpt-oss:120b-cloud", True),
+        ("GPT-OSS:120B-CLOUD", True),
+        ("me/x:cloud:local", True),
+        ("cloud", False),
+        ("my-cloud", False),
+        ("cloud/full:latest", False),
+        ("full:cloudy", False),
+    ],
+)
+def test_names_that_would_leave_the_site_are_known(name: str, cloud: bool) -> None:
+    assert is_cloud(canonical(name) or "") is cloud

@@ -1,0 +1,73 @@
+"""Which backend a call goes to: tables."""
+
+from itertools import permutations
+from typing import Any
+
+import pytest
+
+from gateway.core.routing import Backend, Model, ModelCard, catalogue, default_model, objection, rank
+
+M, OTHER = "m:latest", "other:latest"
+
+
+def backend(
+    name: str, *, has: tuple[str, ...] = (M,), healthy: bool = True, loaded: bool = False, busy: int = 0
+) -> Any:
+    models = {one: Model(one) for one in has}
+    kept = frozenset({M}) if loaded else frozenset()
+    return Backend(name=name, url=f"http://{name}", healthy=healthy, models=models, loaded=kept, in_flight=busy)
+
+
+@pytest.mark.parametrize(
+    ("better", "worse"),
+    [
+        (backend("z"), backend("a", healthy=False)),
+        (backend("z", busy=9), backend("a", healthy=False, loaded=True)),
+        (backend("z", loaded=True, busy=9), backend("a")),
+        (backend("z", busy=1), backend("a", busy=2)),
+        (backend("z", loaded=True, busy=1), backend("a", loaded=True, busy=2)),
+        (backend("a"), backend("z")),
+    ],
+    ids=["healthy", "healthy before loaded", "loaded before idle", "idle", "idle of the loaded", "by name"],
+)
+def test_the_better_backend_comes_first_in_any_order(better: Backend, worse: Backend) -> None:
+    assert rank([better, worse], M) == rank([worse, better], M) == [better, worse]
+
+
+def test_only_backends_that_have_the_model_are_tried() -> None:
+    assert rank([backend("a", has=(OTHER,)), backend("b", has=())], M) == []
+    assert [one.name for one in rank([backend("a", has=(OTHER,)), backend("b", has=(OTHER, M))], M)] == ["b"]
+
+
+def test_the_order_depends_on_the_backends_alone() -> None:
+    fleet = [backend("a", busy=1), backend("b", loaded=True), backend("c", healthy=False), backend("d")]
+    assert {tuple(one.name for one in rank(order, M)) for order in permutations(fleet)} == {("b", "d", "a", "c")}
+
+
+@pytest.mark.parametrize(
+    ("fleet", "reason"),
+    [
+        ([], "no_backend"),
+        ([backend("a", healthy=False)], "no_backend"),
+        ([backend("a", has=(OTHER,))], "model_not_found"),
+        ([backend("a", has=(OTHER,)), backend("b", healthy=False)], "model_not_found"),
+        ([backend("a", has=(OTHER,)), backend("b")], ""),
+        ([backend("a")], ""),
+    ],
+)
+def test_the_objection_says_what_is_missing(fleet: list[Backend], reason: str) -> None:
+    assert objection(fleet, M) == reason
+
+
+def test_the_catalogue_has_every_healthy_model_once_with_its_newest_copy() -> None:
+    one, two, away = backend("a", has=(M, OTHER)), backend("b"), backend("c", has=("gone:latest",), healthy=False)
+    one.models[M], two.models[M] = Model(M, 5), Model("M", 7)
+    assert catalogue([one, two, away]) == [ModelCard(M, 7, 2), ModelCard(OTHER, 0, 1)]
+    assert catalogue([]) == []
+
+
+def test_the_default_model_is_the_first_that_makes_text() -> None:
+    one, away = backend("a", has=("a-embed:latest", "z:latest", "b:latest")), backend("c", healthy=False)
+    one.models["a-embed:latest"] = Model("a-embed", completes=False)
+    assert default_model([away, one]) == "b:latest"
+    assert default_model([away]) is None
