@@ -50,16 +50,7 @@ class RedisLimiter:
         names = keyspace.KeyNames(call.credential.key_id, self._shards)
         reply = await self._functions.call(
             "admit",
-            [
-                keyspace.ready(names.shard),
-                names.key,
-                names.account,
-                names.requests,
-                names.tokens,
-                names.running,
-                keyspace.lease(names.shard, call.id),
-                keyspace.leases(names.shard),
-            ],
+            [*_reading(names), keyspace.lease(names.shard, call.id), keyspace.leases(names.shard)],
             [
                 call.id,
                 call.credential.key_id,
@@ -122,18 +113,7 @@ class RedisLimiter:
 
     async def inspect(self, credential: Credential) -> Statement:
         names = keyspace.KeyNames(credential.key_id, self._shards)
-        reply = await self._functions.call(
-            "inspect",
-            [
-                keyspace.ready(names.shard),
-                names.key,
-                names.account,
-                names.requests,
-                names.tokens,
-                names.running,
-            ],
-            [credential.digest],
-        )
+        reply = await self._functions.call("inspect", _reading(names), [credential.digest])
         if not reply[0]:
             raise _refusal(reply[1].decode(), -1, Levels())
         _, _, month, monthly, spent, held, credit, credit_held, concurrency, running = reply[:10]
@@ -148,6 +128,11 @@ class RedisLimiter:
             running=running,
             levels=_levels(reply[10:]),
         )
+
+
+def _reading(names: keyspace.KeyNames) -> list[str]:
+    """The keys that show who a key is and what it has left, in the order of admit.lua and inspect.lua."""
+    return [keyspace.ready(names.shard), names.key, names.account, names.requests, names.tokens, names.running]
 
 
 def _closing(names: keyspace.KeyNames, call_id: str) -> list[str]:

@@ -1,5 +1,6 @@
 """Whether a Redis can be trusted with limits: asked once, before a replica or a worker starts."""
 
+from redis.asyncio import Redis
 from redis.exceptions import RedisError
 
 from gateway.state import client
@@ -28,6 +29,6 @@ async def problems(url: str, timeout_ms: int) -> list[str]:
         await redis.aclose()
 
 
-async def _version(redis: client.Redis) -> tuple[int, ...]:
+async def _version(redis: Redis) -> tuple[int, ...]:
     information = await redis.info("server")
     return tuple(int(part) for part in str(information.get("redis_version", "")).split(".")[:2] if part.isdigit())

@@ -92,12 +92,7 @@ def document(version: str) -> bytes:
             _plain("/v1/generate", "generate"),
             _plain("/generate", "generatePlain"),
             generate_with,
-            public.info,
-            public.health,
-            public.ready,
-            public.metrics,
-            public.models,
-            public.usage,
+            *public.HANDLERS,
             KeyController,
         ],
         openapi_config=OpenAPIConfig(

@@ -196,3 +196,6 @@ async def _within(check: Awaitable[object]) -> object:
             return await check
     except Exception as error:
         return error
+
+
+HANDLERS = (info, health, ready, metrics, models, usage)

@@ -29,12 +29,7 @@ def handlers() -> list[ControllerRouterHandler]:
     return [
         *(_hot(path, dialect) for path, dialect in CALLS.items()),
         generate_with,
-        public.info,
-        public.health,
-        public.ready,
-        public.metrics,
-        public.models,
-        public.usage,
+        *public.HANDLERS,
         KeyController,
         pages.docs_page,
         pages.redoc_page,

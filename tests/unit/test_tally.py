@@ -77,7 +77,7 @@ def test_every_ending_has_its_bill(steps: list[Callable[[Tally], None]], billed:
 
 
 def test_only_a_client_or_a_shutdown_cuts_a_call_short() -> None:
-    assert CUT_SHORT == {"client_gone", "draining"}
+    assert {"client_gone", "draining"} == CUT_SHORT
 
 
 def test_times_are_counted_from_the_beginning_of_the_call() -> None:

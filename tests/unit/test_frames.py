@@ -1,0 +1,83 @@
+"""Framing does not depend on where the network cuts."""
+
+from itertools import pairwise
+from typing import Any
+
+import pytest
+from hypothesis import given
+from hypothesis import strategies as st
+
+from gateway.dialects import frames, ollama, openai_chat, plain
+from gateway.dialects.asked import Asked, Renderer
+from gateway.dialects.frames import LINE_BYTES_MAX, Lines, sse
+from gateway.errors import GatewayError, StreamBroken
+from tests import exchanges
+from tests.fakes import asked
+
+BODIES = [one["response"]["body"].encode() for one in exchanges.recorded("A", "B") if one["response"]["status"] == 200]
+RECORDED = st.sampled_from(BODIES)
+ODD = st.lists(st.sampled_from([b"\n", b"\r\n", b" ", b"{}", b"\x00", "ü".encode(), b"x"])).map(b"".join)
+
+
+def cut(body: bytes, data: st.DataObject) -> list[bytes]:
+    """The body in pieces, some of them empty."""
+    at = data.draw(st.lists(st.integers(0, len(body))))
+    return [body[start:end] for start, end in pairwise([0, *sorted(at), len(body)])]
+
+
+def lines_of(pieces: list[bytes]) -> list[bytes]:
+    lines = Lines()
+    return [line for piece in pieces for line in lines.feed(piece)] + lines.rest()
+
+
+@given(RECORDED | ODD, st.data())
+def test_the_lines_are_the_same_wherever_the_body_is_cut(body: bytes, data: st.DataObject) -> None:
+    assert lines_of(cut(body, data)) == [line for line in body.split(b"\n") if line.strip()]
+
+
+@pytest.mark.parametrize("body", BODIES, ids=range(len(BODIES)))
+def test_the_lines_are_the_same_byte_by_byte(body: bytes) -> None:
+    assert lines_of([body[at : at + 1] for at in range(len(body))]) == [part for part in body.split(b"\n") if part]
+
+
+def rendered(renderer: Renderer, pieces: list[bytes]) -> bytes:
+    """What a client gets, up to the failure or the end."""
+    out, lines = b"", Lines()
+    try:
+        for batch in (*(lines.feed(piece) for piece in pieces), lines.rest()):
+            for line in batch:
+                reply = ollama.read(line)
+                out += renderer.last(reply) if reply.done else renderer.feed(reply)
+    except GatewayError as error:
+        out += renderer.error(error)
+    return out
+
+
+@pytest.mark.parametrize("dialect", [openai_chat, plain], ids=["OpenAI", "plain"])
+@given(body=RECORDED, data=st.data())
+def test_a_client_gets_the_same_bytes_wherever_the_backends_were_cut(
+    dialect: Any, body: bytes, data: st.DataObject
+) -> None:
+    request: Asked = asked(include_usage=True)
+    whole, pieces = (dialect.Renderer(request, "id", 1) for _ in range(2))
+    assert rendered(pieces, cut(body, data)) == rendered(whole, [body])
+
+
+def test_a_line_may_be_as_long_as_allowed_and_no_longer() -> None:
+    line = b"x" * LINE_BYTES_MAX
+    assert lines_of([line[:9], line[9:], b"\n"]) == [line]
+    lines = Lines()
+    assert lines.feed(line) == []
+    with pytest.raises(StreamBroken, match="too long"):
+        lines.feed(b"x")
+
+
+def test_the_rest_is_given_once() -> None:
+    lines = Lines()
+    lines.feed(b"a\nb")
+    assert [lines.rest(), lines.rest()] == [[b"b"], []]
+
+
+def test_an_event_is_one_data_line() -> None:
+    assert sse(b"{}") == b"data: {}\n\n"
+    assert frames.SSE_DONE == b"data: [DONE]\n\n"
