@@ -163,7 +163,7 @@ def _say(error: msgspec.ValidationError) -> str:
 def _read_dotenv(path: Path, problems: list[str]) -> dict[str, str]:
     """NAME=value lines; `#` comments, `export ` and a pair of quotes are allowed. Adds a problem for each bad line."""
     found: dict[str, str] = {}
-    for number, line in enumerate(path.read_text("utf-8").splitlines(), 1):
+    for number, line in enumerate(path.read_text("utf-8-sig").splitlines(), 1):
         text = line.strip().removeprefix("export ").strip()
         if not text or text.startswith("#"):
             continue

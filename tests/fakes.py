@@ -132,6 +132,24 @@ class FakeLeases:
             self._on_close()
 
 
+class FakeObserver:
+    """Keeps `ports.Observer` and what it hears."""
+
+    def __init__(self) -> None:
+        self.refusals: list[GatewayError] = []
+        self.bills: list[Bill] = []
+        self.surprises: list[Exception] = []
+
+    def refused(self, endpoint: str, call_id: str, error: GatewayError) -> None:
+        self.refusals.append(error)
+
+    def ended(self, call: Call, bill: Bill) -> None:
+        self.bills.append(bill)
+
+    def surprised(self, call: Call, error: Exception) -> None:
+        self.surprises.append(error)
+
+
 Step = bytes | Exception | asyncio.Event
 """bytes arrive, an exception is raised, an event is waited for"""
 
@@ -229,7 +247,7 @@ class Bench:
         """A new version of the key, and everything known."""
         self.version += 1
         await self.directory.publish(record(limits, version=self.version, key=key, **changes), spent)
-        await self.directory.mark_ready(0)
+        assert await self.directory.mark_ready(0, await self.directory.begin(0))
 
     def everything(self) -> dict[bytes, bytes]:
         """Every key of the server and its bytes."""

@@ -140,7 +140,7 @@ def read(line: bytes) -> Reply:
     """A line of an answer. Raises the error it reports, or `StreamBroken` for what is no line of an answer."""
     try:
         reply = _reply.decode(line)
-    except (msgspec.DecodeError, RecursionError):
+    except (msgspec.DecodeError, UnicodeDecodeError, RecursionError):
         raise StreamBroken("The model server sent something that is not an answer.") from None
     if reply.error is not None:
         raise StreamBroken(f"The model server failed while it answered: {_shown(reply.error)}")
@@ -185,7 +185,7 @@ def _is_load_failure(text: str) -> bool:
 def _error_text(body: bytes) -> str:
     try:
         return _shown(msgspec.json.decode(body)["error"])
-    except (msgspec.DecodeError, KeyError, TypeError):
+    except (msgspec.DecodeError, UnicodeDecodeError, RecursionError, KeyError, TypeError):
         return "no reason given"
 
 
@@ -195,7 +195,7 @@ def _shown(error: Any) -> str:
         try:
             inner = msgspec.json.decode(error)
             error = inner["error"]["message"] if isinstance(inner["error"], dict) else inner["error"]
-        except (msgspec.DecodeError, KeyError, TypeError):
+        except (msgspec.DecodeError, RecursionError, KeyError, TypeError):
             pass
     text = " ".join(str(error).split())
     return text[:UPSTREAM_TEXT_CHARS_MAX]

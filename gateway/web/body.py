@@ -9,8 +9,8 @@ from gateway.errors import BadRequest, BodyTooLarge, BodyTooSlow, CallAbandoned,
 
 BODY_S = 30.0
 DEPTH_MAX = 64
-# A string (to the end of the body if it never closes, so that the scan stays linear) or a bracket.
-_TOKENS = re.compile(rb'"(?:[^"\\]+|\\.)*(?:"|\Z)|[\[{]|[\]}]', re.DOTALL)
+# A string (to the end of the body if it never closes) or a bracket. Possessive, so that the scan never goes back.
+_TOKENS = re.compile(rb'"[^"\\]*+(?:\\.[^"\\]*+)*+(?:"|\\?\Z)|[\[{]|[\]}]', re.DOTALL)
 
 
 async def read(receive: Any, headers: Iterable[tuple[bytes, bytes]], bytes_max: int) -> bytes:

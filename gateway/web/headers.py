@@ -37,5 +37,5 @@ def _of_level(kind: bytes, level: Level | None) -> Headers:
     return [
         (b"x-ratelimit-limit-" + kind, b"%d" % level.limit),
         (b"x-ratelimit-remaining-" + kind, b"%d" % level.left),
-        (b"x-ratelimit-reset-" + kind, f"{level.reset_ms / 1000:g}s".encode()),
+        (b"x-ratelimit-reset-" + kind, f"{level.reset_ms / 1000:.3f}".rstrip("0").rstrip(".").encode() + b"s"),
     ]

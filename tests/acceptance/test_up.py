@@ -24,7 +24,6 @@ NOBODY_HERE = "http://127.0.0.1:1"
 SCREEN_WAIT_S = 60.0
 CLONE_WAIT_S = 300.0
 STOP_WAIT_S = 45.0
-SECOND_START_S_MAX = 10.0
 NOBODY = 65534
 AS_ORDINARY_USER = ["setpriv", f"--reuid={NOBODY}", f"--regid={NOBODY}", "--clear-groups", "--bounding-set=-all"]
 OFFLINE = (
@@ -163,7 +162,6 @@ def test_first_start_second_start_and_what_is_kept(place: Place, pytestconfig: p
     assert created["key"] not in json.dumps(listed)
     assert place.run("keys", "revoke", created["id"]).returncode == 0
     assert second.stop(signal.SIGINT) == 0
-    assert second_s < SECOND_START_S_MAX
     with printed(pytestconfig):
         sys.stdout.write(f"\nup: first start {first_s:.1f} s, second start {second_s:.1f} s\n")
 
@@ -320,7 +318,6 @@ def test_from_a_clean_clone_to_the_first_answer(place: Place, pytestconfig: pyte
     again_s = time.monotonic() - again.began
     os.killpg(again.process.pid, signal.SIGINT)
     again.ends()
-    assert again_s < SECOND_START_S_MAX
     with printed(pytestconfig):
         sys.stdout.write(f"\nmake run: clean clone to first answer {seconds:.1f} s, second time {again_s:.1f} s\n")
 

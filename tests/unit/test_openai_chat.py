@@ -117,8 +117,8 @@ MESSAGES = [
     ({"role": "assistant"}, {"role": "assistant"}),
     ({"role": "user", "content": []}, {"role": "user"}),
     ({"role": "user", "content": "a", "name": "bob"}, {"role": "user", "content": "a"}),
-    ({"role": "assistant", "content": "a", "reasoning_content": "r"}, {"role": "assistant", "content": "a", "thinking": "r"}),
-    ({"role": "assistant", "content": "a", "reasoning": "r"}, {"role": "assistant", "content": "a", "thinking": "r"}),
+    ({"role": "assistant", "reasoning_content": "r"}, {"role": "assistant", "thinking": "r"}),
+    ({"role": "assistant", "reasoning": "r"}, {"role": "assistant", "thinking": "r"}),
     (
         {"role": "assistant", "content": None, "tool_calls": [CALLED]},
         {"role": "assistant", "tool_calls": [{"id": "c1", "function": {"name": "f", "arguments": {"a": 1}}}]},
@@ -150,6 +150,14 @@ def test_a_call_without_arguments_has_none(arguments: str) -> None:
     assert made["function"].get("arguments", {}) == {}
 
 
+def called(arguments: str) -> dict[str, Any]:
+    return {"role": "assistant", "tool_calls": [{"id": "c", "function": {"name": "f", "arguments": arguments}}]}
+
+
+def image(url: str) -> dict[str, Any]:
+    return {"type": "image_url", "image_url": {"url": url}}
+
+
 BAD: dict[str, dict[str, Any]] = {
     "no model": {"model": None},
     "no messages": {"messages": []},
@@ -160,10 +168,10 @@ BAD: dict[str, dict[str, Any]] = {
     "number as content": {"messages": [{"role": "user", "content": 5}]},
     "audio": {"messages": [{"role": "user", "content": [{"type": "input_audio", "input_audio": {}}]}]},
     "image without its url": {"messages": [{"role": "user", "content": [{"type": "image_url"}]}]},
-    "image elsewhere": {"messages": [{"role": "user", "content": [{**PNG, "image_url": {"url": "http://169.254.169.254/"}}]}]},
-    "image in a file": {"messages": [{"role": "user", "content": [{**PNG, "image_url": {"url": "file:///etc/passwd"}}]}]},
-    "arguments no object": {"messages": [{"role": "assistant", "tool_calls": [CALLED | {"function": {"name": "f", "arguments": "[1]"}}]}]},
-    "arguments no JSON": {"messages": [{"role": "assistant", "tool_calls": [CALLED | {"function": {"name": "f", "arguments": "{"}}]}]},
+    "image elsewhere": {"messages": [{"role": "user", "content": [image("http://169.254.169.254/")]}]},
+    "image in a file": {"messages": [{"role": "user", "content": [image("file:///etc/passwd")]}]},
+    "arguments no object": {"messages": [called("[1]")]},
+    "arguments no JSON": {"messages": [called("{")]},
     "two answers": {"n": 2},
     "no tokens": {"max_tokens": 0},
     "fraction of a token": {"max_completion_tokens": 1.5},
@@ -222,7 +230,10 @@ def test_an_empty_answer_still_has_its_role() -> None:
     assert end["choices"][0]["finish_reason"] == "stop"
 
 
-CALLS = b'{"message":{"tool_calls":[{"id":"x","function":{"name":"f","arguments":{"b":1,"a":2}}},{"id":"x","function":{"name":"g"}}]}}'
+CALLS = (
+    b'{"message":{"tool_calls":[{"id":"x","function":{"name":"f","arguments":{"b":1,"a":2}}},'
+    b'{"id":"x","function":{"name":"g"}}]}}'
+)
 
 
 def test_tool_calls_have_their_own_ids_their_order_and_their_arguments_as_text() -> None:

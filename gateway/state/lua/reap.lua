@@ -15,6 +15,7 @@ local function reap(KEYS, ARGV)
   local held = open_lease(KEYS[5])
   if not held then
     redis.call('ZREM', KEYS[6], member)
+    redis.call('ZREM', KEYS[4], ARGV[1])
     return 0
   end
   local last = redis.call('HMGET', KEYS[5], 'prompt', 'completion', 'detail')

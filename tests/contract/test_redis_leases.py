@@ -1,0 +1,184 @@
+"""What the real leases do beyond the contract: keep owing while Redis is away, undo what is in doubt, renew in time."""
+
+import asyncio
+from typing import Any
+
+import pytest
+
+from gateway.core.call import Admission, Bill, Call, Levels
+from gateway.core.tally import Tally
+from gateway.core.usage import Detail
+from gateway.errors import KeysNotLoaded, LimitsUnavailable, RequestsLimited
+from gateway.state import leases as leases_module
+from gateway.state.leases import RENEW_MS, RENEW_TOKENS, RedisLeases
+from tests.fakes import call, turns
+
+BILL = Bill(prompt_tokens=1, completion_tokens=2, credits_micro=0, estimated=False, detail=Detail())
+
+
+class Limiter:
+    """A Redis that may be away, as the limiter tells of it. Keeps what reached it."""
+
+    def __init__(self) -> None:
+        self.verdict: Exception | None = None
+        self.away = False
+        self.held: asyncio.Event | None = None
+        self.done: list[tuple[str, str]] = []
+        self.renewed = asyncio.Event()
+
+    async def admit(self, one: Call, objection: str, detail: bytes) -> Admission:
+        if self.verdict:
+            raise self.verdict
+        return Admission(at_ms=0, output_tokens_max=9, levels=Levels())
+
+    async def settle(self, one: Call, bill: Bill) -> None:
+        await self._reach("settle", one)
+
+    async def void(self, one: Call) -> None:
+        await self._reach("void", one)
+
+    async def renew(self, one: Call, prompt: int, completion: int) -> bool:
+        await self._reach(f"renew {prompt} {completion}", one)
+        self.renewed.set()
+        return True
+
+    async def _reach(self, what: str, one: Call) -> None:
+        if self.held:
+            await self.held.wait()
+        if self.away:
+            raise LimitsUnavailable
+        self.done.append((what, one.id))
+
+
+class World:
+    def __init__(self) -> None:
+        self.now_ms = 0
+        self.limiter = Limiter()
+        limiter: Any = self.limiter
+        self.leases = RedisLeases(limiter, lambda: self.now_ms)
+
+    async def open(self, number: int = 1) -> Tally:
+        tally = Tally(call(number))
+        await self.leases.open(call(number), tally, "")
+        return tally
+
+
+@pytest.fixture
+def world() -> World:
+    return World()
+
+
+async def test_a_bill_waits_while_redis_is_away_and_is_settled_once_when_it_is_back(world: World) -> None:
+    await world.open()
+    world.limiter.away = True
+    await world.leases.close(call(1), BILL)
+    await world.leases.settle_waiting()
+    assert (world.leases.unsettled, world.leases.running, world.limiter.done) == (1, 0, [])
+    world.limiter.away = False
+    for _ in range(2):
+        await world.leases.settle_waiting()
+    assert (world.leases.unsettled, world.limiter.done) == (0, [("settle", call(1).id)])
+
+
+async def test_an_admission_without_an_answer_is_undone_when_redis_is_back(world: World) -> None:
+    world.limiter.verdict = LimitsUnavailable()
+    with pytest.raises(LimitsUnavailable):
+        await world.open()
+    assert (world.leases.unsettled, world.leases.running) == (1, 0)
+    await world.leases.settle_waiting()
+    assert (world.leases.unsettled, world.limiter.done) == (0, [("void", call(1).id)])
+
+
+@pytest.mark.parametrize("verdict", [RequestsLimited(), KeysNotLoaded()], ids=lambda error: error.code)
+async def test_a_verdict_leaves_nothing_to_undo(world: World, verdict: Exception) -> None:
+    world.limiter.verdict = verdict
+    with pytest.raises(type(verdict)):
+        await world.open()
+    assert world.leases.unsettled == 0
+
+
+async def test_two_rounds_at_once_settle_each_call_and_fail_at_none(world: World) -> None:
+    """The replica's last round, at shutdown, overlaps with the one that is under way."""
+    world.limiter.away = True
+    await world.leases.close(call(1), BILL)
+    world.limiter.verdict = LimitsUnavailable()
+    with pytest.raises(LimitsUnavailable):
+        await world.open(2)
+    world.limiter.away, world.limiter.held = False, asyncio.Event()
+    rounds = [asyncio.create_task(world.leases.settle_waiting()) for _ in range(2)]
+    await turns(5)
+    world.limiter.held.set()
+    await asyncio.gather(*rounds)
+    assert world.leases.unsettled == 0
+
+
+async def test_what_is_owed_is_bounded(world: World, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(leases_module, "UNSETTLED_CALLS_MAX", 3)
+    world.limiter.away = True
+    world.limiter.verdict = LimitsUnavailable()
+    for number in range(9):
+        await world.leases.close(call(number), BILL)
+        with pytest.raises(LimitsUnavailable):
+            await world.open(100 + number)
+    assert world.leases.unsettled == 3
+
+
+async def test_many_debts_are_paid_in_bounded_groups(world: World) -> None:
+    world.limiter.away = True
+    for number in range(3 * leases_module.AT_ONCE_MAX):
+        await world.leases.close(call(number), BILL)
+    world.limiter.away, world.limiter.held = False, asyncio.Event()
+    paying = asyncio.create_task(world.leases.settle_waiting())
+    await turns(5)
+    assert len(asyncio.all_tasks()) <= leases_module.AT_ONCE_MAX + 2
+    world.limiter.held.set()
+    await paying
+    assert world.leases.unsettled == 0
+
+
+async def test_a_lease_is_renewed_every_so_often_and_every_so_many_tokens(world: World) -> None:
+    tally = await world.open()
+    await world.leases._renew_due()
+    assert world.limiter.done == []
+    tally.sent_to("node")
+    for _ in range(RENEW_TOKENS):
+        tally.saw_token(1)
+    await world.leases._renew_due()
+    world.now_ms = RENEW_MS - 1
+    await world.leases._renew_due()
+    world.now_ms = 2 * RENEW_MS - 1
+    await world.leases._renew_due()
+    assert world.limiter.done == [(f"renew 10 {RENEW_TOKENS}", call(1).id)] * 2
+
+
+async def test_a_renewal_that_did_not_arrive_is_made_again(world: World) -> None:
+    await world.open()
+    world.now_ms, world.limiter.away = RENEW_MS, True
+    await world.leases._renew_due()
+    world.limiter.away = False
+    await world.leases._renew_due()
+    assert world.limiter.done == [("renew 0 0", call(1).id)]
+
+
+async def test_the_lease_hears_of_tokens_soon_without_waiting_for_the_next_round(
+    world: World, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(leases_module, "ROUND_S", 3_600.0)
+    monkeypatch.setattr(leases_module, "ROUND_S_MIN", 0.0)
+    running = asyncio.create_task(world.leases.run())
+    tally = await world.open()
+    await turns(5)
+    for _ in range(RENEW_TOKENS):
+        tally.saw_token(1)
+        world.leases.progressed(tally)
+    async with asyncio.timeout(5):
+        await world.limiter.renewed.wait()
+    running.cancel()
+
+
+async def test_a_closed_call_is_not_renewed(world: World) -> None:
+    await world.open()
+    await world.leases.close(call(1), BILL)
+    world.now_ms = 10 * RENEW_MS
+    await world.leases._renew_due()
+    assert world.limiter.done == [("settle", call(1).id)]

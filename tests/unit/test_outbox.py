@@ -1,0 +1,104 @@
+"""The way from a call to its client: bytes in order, one end, and a stop that is called once."""
+
+import asyncio
+
+import pytest
+
+from gateway import outbox
+from gateway.errors import Draining
+from gateway.outbox import Outbox
+from tests.fakes import turns
+
+
+async def taken(out: Outbox) -> list[bytes]:
+    """All that a client takes until the end."""
+    pieces = []
+    while (piece := await out.take()) is not None:
+        pieces.append(piece)
+    return pieces
+
+
+async def test_what_waits_leaves_together_and_in_order() -> None:
+    out = Outbox()
+    for piece in (b"a", b"", b"b"):
+        out.put(piece)
+    assert await out.take() == b"ab"
+    out.put(b"c")
+    out.end()
+    assert await taken(out) == [b"c"]
+    assert await out.take() is None
+
+
+async def test_a_client_that_waits_gets_what_comes() -> None:
+    out = Outbox()
+    client = asyncio.create_task(taken(out))
+    for piece in (b"a", b"b"):
+        await turns(3)
+        out.put(piece)
+    await turns(3)
+    out.end()
+    assert await client == [b"a", b"b"]
+
+
+def test_only_bytes_begin_an_answer() -> None:
+    out = Outbox()
+    out.put(b"")
+    assert not out.begun
+    out.put(b"a")
+    assert out.begun
+
+
+async def test_a_refusal_is_the_end() -> None:
+    out, error = Outbox(), Draining()
+    out.refuse(error)
+    assert await out.take() is None
+    assert out.refusal is error
+
+
+async def test_a_client_that_leaves_ends_the_wait_and_the_making() -> None:
+    out, stops = Outbox(), []
+    out.stops_with(lambda: stops.append(1))
+    client = asyncio.create_task(taken(out))
+    await turns(3)
+    out.leave()
+    assert await client == []
+    out.put(b"late")
+    assert (await out.take(), out.gone, stops) == (None, True, [1])
+
+
+@pytest.mark.parametrize("before", [True, False])
+def test_the_stop_is_called_once_even_when_it_was_asked_for_before_it_was_known(before: bool) -> None:
+    out, stops = Outbox(), []
+    if before:
+        out.leave()
+    out.stops_with(lambda: stops.append(1))
+    for again in (out.cut, out.leave, out.cut):
+        again()
+    assert stops == [1]
+
+
+async def test_a_cut_call_may_still_tell_its_client_why() -> None:
+    out = Outbox()
+    out.cut()
+    out.put(b"why")
+    out.end()
+    assert (await taken(out), out.gone) == ([b"why"], False)
+
+
+async def test_a_client_too_far_behind_counts_as_gone(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(outbox, "WAITING_BYTES_MAX", 10)
+    out, stops = Outbox(), []
+    out.stops_with(lambda: stops.append(1))
+    out.put(b"x" * 10)
+    assert not out.gone
+    out.put(b"x")
+    assert (out.gone, stops) == (True, [1])
+
+
+async def test_a_client_that_keeps_up_may_take_any_amount(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(outbox, "WAITING_BYTES_MAX", 10)
+    out = Outbox()
+    for _ in range(50):
+        out.put(b"x" * 10)
+        assert await out.take() == b"x" * 10
+    assert not out.gone
