@@ -17,6 +17,7 @@ from gateway.backends.client import OllamaClient, Patience
 from gateway.backends.pool import Pool
 from gateway.backends.prober import Prober
 from gateway.core import ids
+from gateway.core.call import Call
 from gateway.core.limits import Limits
 from gateway.pipeline import Pipeline
 from gateway.running import Running
@@ -30,6 +31,7 @@ from gateway.telemetry.logs import Log
 from gateway.telemetry.metrics import Metrics
 from gateway.telemetry.observer import CallObserver
 from gateway.web.admin import AdminDeps
+from gateway.web.body import Intake
 from gateway.web.calls import CallDeps
 from gateway.web.public import PublicDeps
 from gateway.web.router import application
@@ -75,7 +77,7 @@ class Replica:
             functions = Functions(pipe)
             limiter = RedisLimiter(functions, settings.shards)
             directory = KeyDirectory(pipe, functions, settings.shards)
-            leases = RedisLeases(limiter, monotonic_ms)
+            leases = RedisLeases(limiter, monotonic_ms, self._late)
             metrics = Metrics()
 
             ollama = OllamaClient(_patience(settings))
@@ -98,7 +100,7 @@ class Replica:
                 clock_s=time.time,
                 new_id=new_call_id,
                 observer=observer,
-                body_bytes_max=settings.body_bytes_max,
+                intake=Intake(settings.body_bytes_max),
                 output_tokens_max=settings.output_tokens_max,
             )
             app.state.admin = AdminDeps(
@@ -126,7 +128,9 @@ class Replica:
             async with self._background(prober.run, leases.run):
                 _freeze_imports()
                 yield
-                await self._stop(leases)
+                await self._end_calls()
+            await leases.flush(FLUSH_S)
+            self.log.info("stopped", unsettled_calls=leases.unsettled)
 
     @asynccontextmanager
     async def _background(self, *loops: Callable[[], Awaitable[None]]) -> AsyncIterator[None]:
@@ -148,12 +152,13 @@ class Replica:
                 self.log.warning("loop_failed", loop=loop.__qualname__, error=type(error).__name__)
             await asyncio.sleep(LOOP_RESTART_S)
 
-    async def _stop(self, leases: RedisLeases) -> None:
-        """The connections are closed; what still runs is cut, and all of it is settled."""
+    async def _end_calls(self) -> None:
+        """The connections are closed; what still runs is cut and settles."""
         self.running.cut()
         await self.running.drain(FLUSH_S)
-        await leases.settle_waiting()
-        self.log.info("stopped", unsettled_calls=leases.unsettled)
+
+    def _late(self, call: Call) -> None:
+        self.log.warning("settled_by_another", request_id=call.id)
 
 
 def _patience(settings: Settings) -> Patience:
@@ -179,8 +184,3 @@ def _freeze_imports() -> None:
     gc.collect()
     gc.freeze()
     gc.set_threshold(50_000, 50, 50)
-
-
-def create_app(settings: Settings) -> Litestar:
-    """The ASGI application of one replica."""
-    return Replica(settings).app

@@ -152,6 +152,10 @@ class TokensLimited(RateLimited):
     """This key is over its tokens per minute. Try again after the seconds in Retry-After."""
 
 
+class AllowanceHeld(RateLimited):
+    """What is left of this key's allowance is reserved by its running calls. Try again when one of them has ended."""
+
+
 class ConcurrencyLimited(RateLimited):
     """This key already runs as many calls at once as it may. Try again when one of them has ended."""
 
@@ -213,9 +217,15 @@ class BackendBusy(Unavailable):
 
 
 class StoreUnavailable(Unavailable):
-    """The gateway's database does not answer, so keys cannot be read or changed. Try again shortly."""
+    """The gateway's database does not answer. Calls go on; keys cannot be read or changed. Try again shortly."""
 
     code = "store_unavailable"
+
+
+class SchemaMissing(StoreUnavailable):
+    """The gateway's database has no schema yet: its operator has to run `llm-gateway migrate`."""
+
+    code = "schema_missing"
 
 
 class Overloaded(Unavailable):
@@ -229,6 +239,13 @@ class Draining(Unavailable):
     """This replica is shutting down. Try again: another one will answer."""
 
     code = "draining"
+    retry_after_s = 1
+
+
+class LeaseLost(Unavailable):
+    """This replica was out of touch with the limits for so long that the call was taken for dead, settled and ended."""
+
+    code = "lease_lost"
     retry_after_s = 1
 
 

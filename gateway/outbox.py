@@ -8,7 +8,7 @@ import asyncio
 from collections.abc import Callable
 
 from gateway.core.call import Admission
-from gateway.errors import GatewayError
+from gateway.errors import CallAbandoned, GatewayError
 
 WAITING_BYTES_MAX = 4 << 20
 
@@ -21,9 +21,12 @@ class Outbox:
         self._ended = False
         self._changed = asyncio.Event()
         self._stop: Callable[[], object] | None = None
-        self._stopped = False
+        self.reason: GatewayError | None = None
+        """why no more bytes are wanted"""
         self.gone = False
         self.begun = False
+        self.last: bytes | None = None
+        """the end of the answer, kept back until the call is settled; None until it is known"""
         self.admission: Admission | None = None
         self.refusal: GatewayError | None = None
 
@@ -49,19 +52,19 @@ class Outbox:
     def stops_with(self, stop: Callable[[], object]) -> None:
         """`stop` ends the making of bytes. It is called once, when that is no longer wanted, or now if it is not."""
         self._stop = stop
-        if self._stopped:
+        if self.reason:
             stop()
 
     def leave(self) -> None:
         """The client is gone, or is taken to be."""
         self.gone = True
         self._changed.set()
-        self.cut()
+        self.cut(CallAbandoned())
 
-    def cut(self) -> None:
-        """No more of the answer is wanted; the client, if it is there, is told why."""
-        if not self._stopped:
-            self._stopped = True
+    def cut(self, reason: GatewayError) -> None:
+        """No more of the answer is wanted; the client, if it is there, is told why. The first reason counts."""
+        if not self.reason:
+            self.reason = reason
             if self._stop:
                 self._stop()
 

@@ -18,7 +18,7 @@ from gateway.core.tally import Tally
 from gateway.dialects import ollama
 from gateway.dialects.asked import Renderer
 from gateway.dialects.frames import Lines
-from gateway.errors import CallAbandoned, Draining, GatewayError, StreamBroken
+from gateway.errors import CallAbandoned, GatewayError, StreamBroken
 from gateway.outbox import Outbox
 from gateway.ports import Exchange, Fleet, Leases, Observer
 
@@ -36,53 +36,53 @@ class Pipeline:
         """Everything from admission to settlement. Never raises: what goes wrong is told to client and bill."""
         tally = Tally(call)
         try:
-            out.admission = await self._leases.open(call, tally, self._fleet.objection(call.model))
+            out.admission = await self._leases.open(call, tally, out.cut, self._fleet.objection(call.model))
         except GatewayError as refusal:
             out.refuse(refusal)
             return
-        failure, last = None, b""
+        tally.admitted(out.admission.output_tokens_max)
+        failure: GatewayError | None = None
         with anyio.CancelScope() as relaying:
             out.stops_with(relaying.cancel)
             try:
-                last = await self._relay(call, out.admission, renderer, tally, out)
+                await self._relay(call, out.admission, renderer, tally, out)
             except GatewayError as error:
                 failure = error
             except Exception as error:  # a bug of ours must not keep the lease open for ever
                 self._observer.surprised(call, error)
                 failure = GatewayError()
         if relaying.cancelled_caught:
-            failure = CallAbandoned() if out.gone else Draining()
-        if failure:
+            failure = out.reason or CallAbandoned()
+        if failure and out.last is None:
             tally.ended(failure.code, failure.status)
         bill = tally.bill(self._clock_ms())
         await self._leases.close(call, bill)
-        _finish(out, renderer, failure, last)
+        _finish(out, renderer, failure)
         self._observer.ended(call, bill)
 
-    async def _relay(self, call: Call, admission: Admission, renderer: Renderer, tally: Tally, out: Outbox) -> bytes:
-        """The answer into `out`, all but its end, which is returned: it is sent when the call is settled."""
+    async def _relay(self, call: Call, admission: Admission, renderer: Renderer, tally: Tally, out: Outbox) -> None:
+        """The answer into `out`; its end into `out.last`, which is sent when the call is settled."""
         async with self._fleet.exchange(call, admission.output_tokens_max, tally) as exchange:
-            if not call.streamed:
+            if call.streamed:
+                await self._stream(exchange, renderer, tally, out)
+            else:
                 reply = ollama.read_whole(await exchange.whole())
-                tally.completed(reply.counts())
-                return renderer.whole(reply)
-            return await self._stream(exchange, renderer, tally, out)
+                out.last = renderer.whole(reply, tally.completed(reply.counts()))
 
-    async def _stream(self, exchange: Exchange, renderer: Renderer, tally: Tally, out: Outbox) -> bytes:
+    async def _stream(self, exchange: Exchange, renderer: Renderer, tally: Tally, out: Outbox) -> None:
         """Lines as they come; what arrived together leaves together. Only `done` is a good end, not the body's."""
         lines = Lines()
         async for piece in exchange.pieces():
-            last = self._batch(lines.feed(piece), renderer, tally, out)
-            if last is not None:
-                return last
+            self._batch(lines.feed(piece), renderer, tally, out)
+            if out.last is not None:
+                return
             self._leases.progressed(tally)
-        last = self._batch(lines.rest(), renderer, tally, out)
-        if last is None:
+        self._batch(lines.rest(), renderer, tally, out)
+        if out.last is None:
             raise StreamBroken
-        return last
 
-    def _batch(self, lines: list[bytes], renderer: Renderer, tally: Tally, out: Outbox) -> bytes | None:
-        """Counts and renders lines; the end of the answer once it is among them."""
+    def _batch(self, lines: list[bytes], renderer: Renderer, tally: Tally, out: Outbox) -> None:
+        """Counts and renders lines, up to the end of the answer if it is among them."""
         frames = []
         try:
             for line in lines:
@@ -90,20 +90,19 @@ class Pipeline:
                 if reply.carries_tokens:
                     tally.saw_token(self._clock_ms())
                 if reply.done:
-                    tally.completed(reply.counts())
-                    return renderer.last(reply)
+                    out.last = renderer.last(reply, tally.completed(reply.counts()))
+                    return
                 frames.append(renderer.feed(reply))
         finally:
             out.put(b"".join(frames))
-        return None
 
 
-def _finish(out: Outbox, renderer: Renderer, failure: GatewayError | None, last: bytes) -> None:
+def _finish(out: Outbox, renderer: Renderer, failure: GatewayError | None) -> None:
     """The end of the answer, or its failure: as an HTTP status while nothing was sent, as a frame after that."""
-    if failure is None:
-        out.put(last)
-    elif out.begun:
+    if out.last is not None:
+        out.put(out.last)
+    elif failure and out.begun:
         out.put(renderer.error(failure))
-    else:
+    elif failure:
         out.refuse(failure)
     out.end()

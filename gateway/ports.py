@@ -1,9 +1,9 @@
-"""What the pipeline and the web need of the world, and the record that carries it.
+"""What the pipeline and the web need of the world.
 
 Adapters satisfy these by shape; `app.py` alone constructs them, tests pass fakes that keep the same contract tests.
 """
 
-from collections.abc import AsyncIterator
+from collections.abc import AsyncIterator, Callable
 from contextlib import AbstractAsyncContextManager
 from typing import Protocol
 
@@ -18,8 +18,10 @@ from gateway.errors import GatewayError
 class Leases(Protocol):
     """The lease of each running call, from admission to settlement."""
 
-    async def open(self, call: Call, tally: Tally, objection: str) -> Admission:
+    async def open(self, call: Call, tally: Tally, cut: Callable[[GatewayError], object], objection: str) -> Admission:
         """Admit the call and keep its lease alive from `tally`. Raises the refusal; then nothing is held.
+
+        `cut` is called when the lease is lost: somebody took the call for dead and has settled it.
 
         `objection` is a reason the replica already has against it ("no_backend", "model_not_found"), told only to
         someone with a valid key.

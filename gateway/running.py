@@ -3,6 +3,7 @@
 import asyncio
 from collections.abc import Coroutine
 
+from gateway.errors import Draining
 from gateway.outbox import Outbox
 
 
@@ -35,4 +36,4 @@ class Running:
     def cut(self) -> None:
         """End every relay now; each call then tells its client so and settles what it has come to."""
         for out in list(self._calls.values()):
-            out.cut()
+            out.cut(Draining())

@@ -19,6 +19,7 @@ URL_SCHEMES = {
 }
 ADMIN_SECRET_CHARS_MIN = 16
 SHARDS_MAX = 256
+PORT_MAX = 65_535
 
 
 class SettingsError(Exception):
@@ -89,30 +90,14 @@ class Settings(Struct, frozen=True, kw_only=True, rename="upper"):
         Seconds, _about("How long running calls may go on after SIGTERM before they are cut and settled.")
     ] = 20.0
 
-    def __post_init__(self) -> None:
-        for name, urls in (
-            ("OLLAMA_BASE_URL", self.ollama_base_url),
-            ("REDIS_URL", (self.redis_url,)),
-            ("DATABASE_URL", (self.database_url,)),
-        ):
-            for url in filter(None, urls):
-                _check_url(name, url)
-        if self.admin_secret and len(self.admin_secret) < ADMIN_SECRET_CHARS_MIN:
-            raise ValueError(f"ADMIN_SECRET is too short: use at least {ADMIN_SECRET_CHARS_MIN} characters")
-        if SHARDS_MAX % self.shards:
-            raise ValueError(f"SHARDS is {self.shards}: use a power of two up to {SHARDS_MAX}")
-
     def __repr__(self) -> str:
         return f"<Settings {self.host}:{self.port}>"  # never a secret or a connection string
 
 
-def _check_url(name: str, url: str) -> None:
-    """Scheme and host must be usable; the message never repeats the URL, which may hold a password."""
-    parts = urlsplit(url)
-    if parts.scheme not in URL_SCHEMES[name]:
-        raise ValueError(f"{name} must start with {' or '.join(f'{scheme}://' for scheme in URL_SCHEMES[name])}")
-    if name == "OLLAMA_BASE_URL" and (not parts.hostname or parts.username or parts.query or parts.fragment):
-        raise ValueError(f"{name} must be http(s)://host[:port] without credentials or query")
+def _is_place(text: str) -> bool:
+    """Whether it is host, host:port, [address]:port or nothing. Postgres takes several, separated by commas."""
+    port = text.rpartition("]")[2].partition(":")[2]
+    return not port or (port.isascii() and port.isdigit() and 0 < int(port) <= PORT_MAX)
 
 
 _WORDS = {"true": True, "yes": True, "on": True, "1": True, "false": False, "no": False, "off": False, "0": False}
@@ -137,12 +122,40 @@ def load(env: Mapping[str, str], dotenv: Path | None = None) -> Settings:
             values[name] = _value(text.strip(), hints[field.name])
         except msgspec.ValidationError as error:
             problems.append(f"{name}: {_say(error)}")
-    if not problems:
-        try:
-            return msgspec.convert(values, Settings)
-        except msgspec.ValidationError as error:
-            problems.append(_say(error))
-    raise SettingsError(problems)
+    problems += filter(None, (_problem(name, value) for name, value in values.items()))
+    if problems:
+        raise SettingsError(problems)
+    return msgspec.convert(values, Settings)
+
+
+def _problem(name: str, value: Any) -> str:
+    """What is wrong with a value of the right type; "" when nothing is. Never repeats a value that may be secret."""
+    if name in URL_SCHEMES:
+        urls = (value,) if isinstance(value, str) else value
+        return next(filter(None, (_url_problem(name, url) for url in urls if url)), "")
+    if name == "ADMIN_SECRET" and value and len(value) < ADMIN_SECRET_CHARS_MIN:
+        return f"ADMIN_SECRET is too short: use at least {ADMIN_SECRET_CHARS_MIN} characters"
+    if name == "ADMIN_SECRET" and not (value.isascii() and value.isprintable()):
+        return "ADMIN_SECRET: use printable ASCII characters, as it travels in a header"
+    if name == "SHARDS" and SHARDS_MAX % value:
+        return f"SHARDS is {value}: use a power of two up to {SHARDS_MAX}"
+    return ""
+
+
+def _url_problem(name: str, url: str) -> str:
+    """What is wrong with an address; the words never repeat it, for it may hold a password."""
+    schemes = URL_SCHEMES[name]
+    try:
+        parts = urlsplit(url)
+    except ValueError:
+        return f"{name} is not an address: write it as {schemes[0]}://host:port"
+    if not all(map(_is_place, parts.netloc.rpartition("@")[2].split(","))):
+        return f"{name} is not an address: write it as {schemes[0]}://host:port"
+    if parts.scheme not in schemes:
+        return f"{name} must start with {' or '.join(f'{scheme}://' for scheme in schemes)}"
+    if name == "OLLAMA_BASE_URL" and (not parts.hostname or parts.username or parts.query or parts.fragment):
+        return f"{name} must be http(s)://host[:port] without credentials or query"
+    return ""
 
 
 def _value(text: str, hint: Any) -> Any:
@@ -163,7 +176,12 @@ def _say(error: msgspec.ValidationError) -> str:
 def _read_dotenv(path: Path, problems: list[str]) -> dict[str, str]:
     """NAME=value lines; `#` comments, `export ` and a pair of quotes are allowed. Adds a problem for each bad line."""
     found: dict[str, str] = {}
-    for number, line in enumerate(path.read_text("utf-8-sig").splitlines(), 1):
+    try:
+        lines = path.read_text("utf-8-sig").splitlines()
+    except (OSError, UnicodeError):
+        problems.append(f"{path.name} cannot be read as UTF-8 text")
+        return {}
+    for number, line in enumerate(lines, 1):
         text = line.strip().removeprefix("export ").strip()
         if not text or text.startswith("#"):
             continue

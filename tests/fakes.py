@@ -89,6 +89,8 @@ class FakeLeases:
         self._opening, self._closing, self._on_close = opening, closing, on_close
         self._open: dict[str, Admission] = {}
         self._ended: set[str] = set()
+        self.cuts: list[Callable[[GatewayError], object]] = []
+        """how each admitted call is told that its lease is lost"""
         self.closings: list[str] = []
         """the call id of every `close`, repeated ones included"""
         self.bills: list[Bill] = []
@@ -98,7 +100,7 @@ class FakeLeases:
     def running(self) -> int:
         return len(self._open)
 
-    async def open(self, call: Call, tally: Tally, objection: str) -> Admission:
+    async def open(self, call: Call, tally: Tally, cut: Callable[[GatewayError], object], objection: str) -> Admission:
         if self._opening:
             await self._opening.wait()
         await asyncio.sleep(0)
@@ -108,6 +110,7 @@ class FakeLeases:
             raise LimitsUnavailable
         if call.id not in self._open:
             self._admit(call, objection)
+            self.cuts.append(cut)
         return self._open[call.id]
 
     def _admit(self, call: Call, objection: str) -> None:
@@ -178,7 +181,8 @@ class FakeFleet:
     @asynccontextmanager
     async def exchange(self, call: Call, output_tokens_max: int, tally: Tally) -> AsyncIterator["FakeExchange"]:
         self.asked += 1
-        tally.sent_to("node")
+        tally.backend = "node"
+        tally.sent()
         try:
             await _take(self._head)
             yield FakeExchange(self._body)

@@ -10,11 +10,14 @@ from typing import Protocol
 
 from gateway.admin.store import KeyPage
 from gateway.core.record import KeyRecord, Spent
+from gateway.errors import Unavailable
 from gateway.telemetry.logs import Log
 from workers.clock import month_of
 
 OVERLAP_US = 60_000_000
 """How far back each look goes: a row may become visible so much later than its time of change says."""
+WHOLE_EVERY_US = 300_000_000
+"""How often all keys are published, changed or not."""
 PUBLISHED_AT_ONCE_MAX = 64
 
 
@@ -32,6 +35,9 @@ class Directory(Protocol):
     """What replicas read. Raises `LimitsUnavailable`."""
 
     async def is_ready(self, shard: int) -> bool: ...
+
+    async def incarnation(self) -> str:
+        """Which run of the server answers: another text after a restart or a failover."""
 
     async def publish(self, record: KeyRecord, spent: Spent | None) -> None:
         """Write a key, unless a newer version is there. `spent` counts only where Redis has no figure of its own."""
@@ -56,12 +62,29 @@ class Hydrator:
         self._clock = clock
         self._shards = shards
         self._log = log
+        self._incarnation = ""
+        self._whole_us = 0
         self._since_us = 0
         self._seen: dict[str, int] = {}
         """Version of each key in the last look, so that the overlap is not published over and over."""
 
     async def run_once(self) -> int:
         """How many keys were published. Raises `Unavailable` when Redis or Postgres is away; then ask again."""
+        try:
+            await self._begin_again_if_due()
+            return await self._catch_up()
+        except Unavailable:
+            self._since_us, self._seen = 0, {}
+            raise
+
+    async def _begin_again_if_due(self) -> None:
+        """A Redis that was restarted may have lost its last second, and any may have lost something: look at all."""
+        incarnation, now_us = await self._directory.incarnation(), await self._truth.now_us()
+        if incarnation != self._incarnation or now_us - self._whole_us >= WHOLE_EVERY_US:
+            self._since_us, self._seen = 0, {}
+            self._incarnation, self._whole_us = incarnation, now_us
+
+    async def _catch_up(self) -> int:
         empty = [shard for shard in range(self._shards) if not await self._directory.is_ready(shard)]
         marks = {shard: await self._directory.begin(shard) for shard in empty}
         if empty:

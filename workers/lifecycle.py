@@ -24,6 +24,7 @@ from gateway.state.client import Pipe, connect
 from gateway.state.directory import KeyDirectory
 from gateway.state.functions import Functions
 from gateway.state.limiter import RedisLimiter
+from gateway.state.server import problems
 from gateway.telemetry.logs import Log
 from workers.batch import BatchPolicy
 from workers.clock import RedisClock
@@ -50,8 +51,8 @@ STOP_S_MAX = 20.0
 
 def run(settings: Settings) -> int:
     """Work until told to stop; the process' exit code. Raises `SettingsError` when a server's address is missing."""
-    if problems := [f"{name} is not set" for name, url in _addresses(settings).items() if not url]:
-        raise SettingsError(problems)
+    if missing := [f"{name} is not set" for name, url in _addresses(settings).items() if not url]:
+        raise SettingsError(missing)
     log = Log(time.time, debug=settings.debug)
     with asyncio.Runner(loop_factory=uvloop.new_event_loop) as runner:
         return runner.run(_work(settings, log))
@@ -62,6 +63,8 @@ def _addresses(settings: Settings) -> dict[str, str]:
 
 
 async def _work(settings: Settings, log: Log) -> int:
+    if found := await problems(settings.redis_url, settings.redis_timeout_ms):
+        raise SettingsError(found)
     stop = asyncio.Event()
     for number in (signal.SIGTERM, signal.SIGINT):
         asyncio.get_running_loop().add_signal_handler(number, stop.set)

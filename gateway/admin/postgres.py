@@ -13,7 +13,7 @@ import asyncpg
 from asyncpg.pool import Pool, PoolConnectionProxy
 
 import sql
-from gateway.errors import StoreUnavailable
+from gateway.errors import SchemaMissing, StoreUnavailable
 
 Connection: TypeAlias = "PoolConnectionProxy[asyncpg.Record]"
 
@@ -82,6 +82,8 @@ def translated() -> Iterator[None]:
         reason = refusal(error)
         if reason:
             raise Refused(reason) from error
+        if isinstance(error, asyncpg.UndefinedTableError):
+            raise SchemaMissing from error
         raise StoreUnavailable from error
     except (OSError, TimeoutError, asyncpg.InternalClientError) as error:
         raise StoreUnavailable from error

@@ -5,8 +5,9 @@ aiohttp and not httpx here: httpx scans its whole pool on every request and lose
 """
 
 import asyncio
-from collections.abc import AsyncIterator
+from collections.abc import AsyncIterator, Callable
 from contextlib import asynccontextmanager, suppress
+from typing import Any
 
 import aiohttp
 from msgspec import Struct
@@ -79,14 +80,15 @@ class OllamaClient:
             skip_auto_headers=("User-Agent",),
             auto_decompress=False,
             trust_env=False,
+            trace_configs=[_tells_when_sent()],
         )
 
     async def close(self) -> None:
         await self._session.close()
 
     @asynccontextmanager
-    async def exchange(self, url: str, body: bytes) -> AsyncIterator[Answer]:
-        """The answer to `body` posted to `url`.
+    async def exchange(self, url: str, body: bytes, on_sent: Callable[[], None]) -> AsyncIterator[Answer]:
+        """The answer to `body` posted to `url`; `on_sent` is called when the backend is being given the request.
 
         Leaving the block early closes the connection, which cancels the work upstream. Raises a `BackendFault`,
         `Unavailable`, or the client's own mistake.
@@ -94,7 +96,7 @@ class OllamaClient:
         response: aiohttp.ClientResponse | None = None
         try:
             async with asyncio.timeout(self._patience.first_byte_s) as deadline:
-                response = await self._post(url, body)
+                response = await self._post(url, body, on_sent)
                 await _check(response)
                 answer = Answer(response, self._patience, deadline)
                 yield answer
@@ -107,18 +109,39 @@ class OllamaClient:
             if response is not None:
                 response.close()
 
-    async def _post(self, url: str, body: bytes) -> aiohttp.ClientResponse:
+    async def _post(self, url: str, body: bytes, on_sent: Callable[[], None]) -> aiohttp.ClientResponse:
         try:
-            return await self._session.post(url, data=body, allow_redirects=False)
+            return await self._session.post(url, data=body, allow_redirects=False, trace_request_ctx=on_sent)
         except (aiohttp.ClientError, ConnectionError) as error:
             fault: GatewayError = BackendUnreachable()
             fault.elsewhere = True
             raise fault from error
 
 
+def _tells_when_sent() -> aiohttp.TraceConfig:
+    """Connected, and the head of the request is on its way: calls the function that came as the request's context."""
+
+    async def sent(session: aiohttp.ClientSession, context: Any, params: Any) -> None:
+        context.trace_request_ctx()
+
+    config = aiohttp.TraceConfig()
+    config.on_request_headers_sent.append(sent)
+    return config
+
+
 async def _check(response: aiohttp.ClientResponse) -> None:
     """Raises what a head other than a plain success means."""
     if response.status != 200:
-        raise ollama.fault(response.status, await response.content.read(ERROR_BYTES_MAX))
+        raise ollama.fault(response.status, await _start_of(response))
     if response.headers.get("Content-Encoding", "identity") != "identity":
         raise BackendFault("The model server sent an encoded answer, which was not asked for.")
+
+
+async def _start_of(response: aiohttp.ClientResponse) -> bytes:
+    """The body of an error, or as much of it as anyone will read."""
+    body = bytearray()
+    async for piece in response.content.iter_any():
+        body += piece
+        if len(body) >= ERROR_BYTES_MAX:
+            break
+    return bytes(body)

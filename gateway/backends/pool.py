@@ -60,9 +60,9 @@ class Pool:
         for backend in (order * 2 if len(order) == 1 else order)[:ATTEMPTS_MAX]:
             if backend.name == tally.backend and not isinstance(failure, BackendUnreachable):
                 break
-            tally.sent_to(backend.name)
+            tally.backend = backend.name
             try:
-                return await attempt.enter_async_context(self._ask(backend, call, output_tokens_max))
+                return await attempt.enter_async_context(self._ask(backend, call, output_tokens_max, tally))
             except GatewayError as error:
                 failure = error
                 if isinstance(error, BackendUnreachable):
@@ -72,13 +72,13 @@ class Pool:
         raise failure
 
     @asynccontextmanager
-    async def _ask(self, backend: Backend, call: Call, output_tokens_max: int) -> AsyncIterator[Answer]:
+    async def _ask(self, backend: Backend, call: Call, output_tokens_max: int, tally: Tally) -> AsyncIterator[Answer]:
         body = call.upstream.encode(
             model=backend.models[call.model].spelling, stream=call.streamed, output_tokens_max=output_tokens_max
         )
         self._in_flight[backend.name] += 1
         try:
-            async with self._client.exchange(backend.url + call.upstream.path, body) as answer:
+            async with self._client.exchange(backend.url + call.upstream.path, body, tally.sent) as answer:
                 yield answer
         finally:
             self._in_flight[backend.name] -= 1

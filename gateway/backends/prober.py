@@ -18,7 +18,9 @@ PROBE_S = 3.0
 JITTER = 0.3
 PROBE_AGAIN_S = 0.2
 """least time between two probes of one backend, however much it is suspected"""
-PROBE_TIMEOUT_S = 5.0
+PROBE_S_MAX = 10.0
+"""/api/ps can stall for five seconds while a node unloads a model"""
+MISSES_MAX = 2
 INVENTORY_PROBES = 10
 """every so many probes the models are listed again: the backend walks its disk for that"""
 BODY_BYTES_MAX = 16 << 20
@@ -45,6 +47,7 @@ class Prober:
         self._pool = pool
         self._http = http
         self._on_change = on_change
+        self._misses: dict[str, int] = {}
 
     async def run(self) -> None:
         async with asyncio.TaskGroup() as loops:
@@ -58,15 +61,25 @@ class Prober:
     async def probe(self, name: str, url: str, known: dict[str, Model]) -> dict[str, Model]:
         """Ask one backend; list its models when none are `known`. Returns the models, none when it does not answer."""
         try:
-            models = known or _inventory(await self._get(url + "/api/tags"))
-            loaded = frozenset(_canonical_names(await self._get(url + "/api/ps")))
-        except (httpx.HTTPError, msgspec.DecodeError, ValueError):
-            self._pool.lost(name)
-            self._on_change(name, False)
+            async with asyncio.timeout(PROBE_S_MAX):
+                models = known or _inventory(await self._get(url + "/api/tags"))
+                loaded = frozenset(_canonical_names(await self._get(url + "/api/ps")))
+        except (httpx.HTTPError, msgspec.DecodeError, ValueError, TimeoutError):
+            self._missed(name)
             return {}
+        self._misses[name] = 0
         self._pool.saw(name, models, loaded)
         self._on_change(name, True)
         return models
+
+    def _missed(self, name: str) -> None:
+        """One miss is asked again at once; several in a row mean that the backend is away."""
+        self._misses[name] = misses = self._misses.get(name, 0) + 1
+        if misses < MISSES_MAX:
+            self._pool.suspected[name].set()
+            return
+        self._pool.lost(name)
+        self._on_change(name, False)
 
     async def _watch(self, name: str, url: str) -> None:
         models: dict[str, Model] = {}
@@ -85,11 +98,14 @@ class Prober:
         suspected.clear()
 
     async def _get(self, url: str) -> list[_Entry]:
-        reply = await self._http.get(url, timeout=PROBE_TIMEOUT_S)
-        reply.raise_for_status()
-        if len(reply.content) > BODY_BYTES_MAX:
-            raise ValueError("too large")
-        return _decoder.decode(reply.content).models or []
+        async with self._http.stream("GET", url, timeout=PROBE_S_MAX) as reply:
+            reply.raise_for_status()
+            body = bytearray()
+            async for piece in reply.aiter_raw():
+                body += piece
+                if len(body) > BODY_BYTES_MAX:
+                    raise ValueError("too large")
+        return _decoder.decode(body).models or []
 
 
 def _inventory(entries: list[_Entry]) -> dict[str, Model]:

@@ -2,7 +2,9 @@
 
 import argparse
 import json
+import math
 import sys
+from collections.abc import Callable
 from pathlib import Path
 from typing import Any
 from urllib.parse import quote
@@ -15,12 +17,27 @@ from gateway.settings import Settings, SettingsError
 HELP = "create, list and revoke API keys (needs a running gateway and its admin secret)"
 WAIT_S = 15.0
 PAGES_MAX = 10_000
-LIMITS = {
-    "rate-limit-per-min": (int, "requests a minute"),
-    "tokens-per-min": (int, "tokens a minute"),
-    "monthly-token-limit": (int, "tokens a calendar month (UTC)"),
-    "credits": (float, "credits in all; every successful call costs one"),
-    "concurrency": (int, "calls at once"),
+UNLIMITED = "unlimited"
+
+
+def _tokens(text: str) -> int | str:
+    """A number of tokens, or that there is no limit."""
+    return UNLIMITED if text == UNLIMITED else int(text)
+
+
+def _credits(text: str) -> float:
+    """A finite number."""
+    if not math.isfinite(number := float(text)):
+        raise ValueError
+    return number
+
+
+LIMITS: dict[str, tuple[Callable[[str], Any], str]] = {
+    "rate-limit-per-min": (int, "requests a minute (default: DEFAULT_RATE_LIMIT_PER_MIN)"),
+    "tokens-per-min": (int, "tokens a minute (default: unlimited)"),
+    "monthly-token-limit": (_tokens, f"tokens a month (UTC), or `{UNLIMITED}` (default: DEFAULT_MONTHLY_TOKEN_LIMIT)"),
+    "credits": (_credits, "credits in all; every successful call costs one (default: none are counted)"),
+    "concurrency": (int, "calls at once (default: unlimited)"),
 }
 COLUMNS = ("id", "label", "owner_email", "enabled", "last_four", "rate_limit_per_min", "created_at")
 
@@ -42,7 +59,7 @@ def add(parser: argparse.ArgumentParser) -> None:
     create.add_argument("--label", required=True, help="what the key is for")
     create.add_argument("--owner-email", help="whom to ask about it")
     for name, (kind, about) in LIMITS.items():
-        create.add_argument(f"--{name}", type=kind, metavar="N", help=f"{about} (default: the gateway's)")
+        create.add_argument(f"--{name}", type=kind, metavar="N", help=about)
     actions.add_parser("list", parents=[shared], help="show all keys, newest first")
     revoke = actions.add_parser("revoke", parents=[shared], help="make a key useless, at once and for good")
     revoke.add_argument("id", metavar="ID", help="the key's id, as `list` shows it")
@@ -90,7 +107,8 @@ class Admin:
 def _create(admin: Admin, options: argparse.Namespace) -> Any:
     names = ("label", "owner_email", *(name.replace("-", "_") for name in LIMITS))
     given = {name: value for name in names if (value := getattr(options, name)) is not None}
-    return admin.ask("POST", "", json=given)
+    body = {name: None if value == UNLIMITED and name != "label" else value for name, value in given.items()}
+    return admin.ask("POST", "", json=body)
 
 
 def _list(admin: Admin, options: argparse.Namespace) -> Any:

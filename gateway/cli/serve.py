@@ -12,6 +12,8 @@ from gateway.settings import Settings
 HELP = "run one gateway replica (needs REDIS_URL and DATABASE_URL)"
 BACKLOG_CONNECTIONS = 2_048
 KEEPALIVE_S = 75  # longer than balancers keep their connections, so that it is they who close them
+LAST_BYTES_S = 2.0
+"""how long clients may take for the end of an answer, once no call runs any more"""
 SETTLE_S = 10.0
 """more than the replica's own end takes; only then does the server cancel what is left"""
 
@@ -74,6 +76,9 @@ async def _serve(settings: Settings) -> int:
         server.should_exit = True
         await replica.running.drain(settings.drain_seconds)
         replica.running.cut()
+        await asyncio.wait((serving,), timeout=LAST_BYTES_S)
+        for connection in list(server.server_state.connections):
+            connection.transport.abort()  # it takes nothing, and nothing more is to come
     stopping.cancel()
     await asyncio.wait((serving,))
     return 0 if server.started and not serving.exception() else 1

@@ -8,6 +8,7 @@ the canonical form: lower case, no default registry or namespace, always a tag.
 import re
 
 NAME_CHARS_MAX = 200
+SPELLING_CHARS_MAX = 400
 _REGISTRY, _NAMESPACE, _TAG = "registry.ollama.ai", "library", "latest"
 _FORM = re.compile(r"[a-z0-9][a-z0-9._:/-]*", re.ASCII)
 
@@ -15,18 +16,20 @@ _FORM = re.compile(r"[a-z0-9][a-z0-9._:/-]*", re.ASCII)
 def canonical(name: str) -> str | None:
     """The one spelling of `name`, such as `llama3.2:latest`; None when it cannot be a model's name."""
     text = name.strip().lower().removeprefix("https://").removeprefix("http://")
-    if len(text) > NAME_CHARS_MAX or not _FORM.fullmatch(text):
+    if len(text) > SPELLING_CHARS_MAX or not _FORM.fullmatch(text):
         return None
-    text = text.removesuffix(":local")
+    while text.endswith(":local"):
+        text = text.removesuffix(":local")
     *parents, last = text.split("/")
     model, _, tag = last.partition(":")
-    if parents and parents[0] == _REGISTRY:
+    while parents and parents[0] == _REGISTRY:
         parents = parents[1:]
     if parents == [_NAMESPACE]:
         parents = []
     if not model or ":" in tag or len(parents) > 2 or not all(parents):
         return None
-    return "/".join([*parents, f"{model}:{tag or _TAG}"])
+    found = "/".join([*parents, f"{model}:{tag or _TAG}"])
+    return found if len(found) <= NAME_CHARS_MAX else None
 
 
 def is_cloud(name: str) -> bool:

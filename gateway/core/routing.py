@@ -43,11 +43,13 @@ def rank(backends: Iterable[Backend], model: str) -> list[Backend]:
 
 
 def objection(backends: Sequence[Backend], model: str) -> str:
-    """Why nothing can serve `model` now: "", "no_backend" while no backend answers, or "model_not_found"."""
-    healthy = [backend for backend in backends if backend.healthy]
-    if not healthy:
+    """Why nothing can serve `model` now: "", "no_backend" while none that may have it answers, "model_not_found"."""
+    able = [backend for backend in backends if model in backend.models]
+    if any(backend.healthy for backend in able):
+        return ""
+    if able or not any(backend.healthy for backend in backends):
         return "no_backend"
-    return "" if any(model in backend.models for backend in healthy) else "model_not_found"
+    return "model_not_found"
 
 
 def catalogue(backends: Iterable[Backend]) -> list[ModelCard]:

@@ -2,26 +2,34 @@
 
 What is charged:
   success       what the backend counted; the price of the call
-  cut short     (the client left, the replica stops) the prompt's estimate once a backend had it, every chunk seen; the
-                price if there was a chunk
+  client gone   the prompt's estimate once a backend had it, every chunk seen; the price if there was a chunk
+  replica stops the same, if there was a chunk
   failure       nothing: a failed call is refunded in full
+
+A backend's own figures are believed within bounds, so that a broken one can neither empty an account nor write a row
+that no table takes. The client is told the figures of the bill.
 """
 
 from msgspec import Struct
+from msgspec.structs import replace
 
 from gateway.core.call import Bill, Call
-from gateway.core.usage import TOKENS_MAX, Detail
+from gateway.core.usage import DURATION_MS_MAX, TOKENS_MAX, Detail
 from gateway.errors import CallAbandoned, Draining
 
 NS_PER_MS = 1_000_000
-CUT_SHORT = frozenset({CallAbandoned.code, Draining.code})
+SYSTEM_TOKENS_MAX = 4_096
+"""what a model's own system text and templates may add to a prompt beyond what was reserved for it"""
+FINISH_REASON_CHARS_MAX = 32
 
 
 class Counts(Struct, frozen=True, kw_only=True):
-    """What a backend says at the end of its answer: tokens, and durations in nanoseconds; 0 where it says nothing."""
+    """What is known at the end of an answer: tokens, and durations in nanoseconds; 0 where the backend says nothing."""
 
     prompt_tokens: int = 0
     completion_tokens: int = 0
+    estimated: bool = False
+    """whether the tokens are not, or not wholly, the backend's own figures"""
     load_ns: int = 0
     prompt_ns: int = 0
     eval_ns: int = 0
@@ -36,6 +44,7 @@ class Tally:
         "_counts",
         "_end",
         "_first_token_ms",
+        "_output_tokens_max",
         "backend",
         "completion_tokens",
         "prompt_tokens",
@@ -47,15 +56,19 @@ class Tally:
         self._counts: Counts | None = None
         self._end: tuple[str, int] = ("ok", 200)
         self._first_token_ms = 0
+        self._output_tokens_max = call.estimate.output_max
         self.backend = ""
         self.prompt_tokens = 0
         self.completion_tokens = 0
         self.reported_tokens = 0
         """completion tokens that the lease knows of"""
 
-    def sent_to(self, backend: str) -> None:
+    def admitted(self, output_tokens_max: int) -> None:
+        """How many tokens the answer may have."""
+        self._output_tokens_max = output_tokens_max
+
+    def sent(self) -> None:
         """A backend has the prompt now, so it is being worked on."""
-        self.backend = backend
         self.prompt_tokens = self._call.estimate.prompt_expected
 
     def saw_token(self, now_ms: int) -> None:
@@ -64,8 +77,19 @@ class Tally:
             self._first_token_ms = now_ms - self._call.began_ms
         self.completion_tokens += 1
 
-    def completed(self, counts: Counts) -> None:
-        self._counts = counts
+    def completed(self, said: Counts) -> Counts:
+        """The backend's last word, made good where it says nothing and bounded where it says too much."""
+        prompt = min(said.prompt_tokens or self.prompt_tokens, self._call.estimate.prompt_max + SYSTEM_TOKENS_MAX)
+        completion = min(
+            said.completion_tokens or self.completion_tokens, max(self._output_tokens_max, self.completion_tokens)
+        )
+        self._counts = replace(
+            said,
+            prompt_tokens=prompt,
+            completion_tokens=completion,
+            estimated=(prompt, completion) != (said.prompt_tokens, said.completion_tokens),
+        )
+        return self._counts
 
     def ended(self, status: str, http_status: int) -> None:
         """How it went when it did not go well: an error's code, or client_gone."""
@@ -74,26 +98,18 @@ class Tally:
     def bill(self, now_ms: int) -> Bill:
         status, _ = self._end
         if status == "ok" and self._counts:
-            return self._successful(self._counts, now_ms)
-        if status in CUT_SHORT:
-            earned = self._call.estimate.price_micro if self.completion_tokens else 0
-            return self._bill(self.prompt_tokens, self.completion_tokens, earned, True, Counts(), now_ms)
-        return self._bill(0, 0, 0, False, Counts(), now_ms)
+            return self._bill(self._counts, now_ms, earned=True)
+        if status == CallAbandoned.code or (status == Draining.code and self.completion_tokens):
+            seen = Counts(prompt_tokens=self.prompt_tokens, completion_tokens=self.completion_tokens, estimated=True)
+            return self._bill(seen, now_ms, earned=self.completion_tokens > 0)
+        return self._bill(Counts(), now_ms, earned=False)
 
-    def _successful(self, counts: Counts, now_ms: int) -> Bill:
-        prompt = counts.prompt_tokens or self.prompt_tokens
-        completion = counts.completion_tokens or self.completion_tokens
-        estimated = not counts.prompt_tokens or (not counts.completion_tokens and self.completion_tokens > 0)
-        return self._bill(prompt, completion, self._call.estimate.price_micro, estimated, counts, now_ms)
-
-    def _bill(
-        self, prompt: int, completion: int, credits_micro: int, estimated: bool, counts: Counts, now_ms: int
-    ) -> Bill:
+    def _bill(self, counts: Counts, now_ms: int, *, earned: bool) -> Bill:
         return Bill(
-            prompt_tokens=min(prompt, TOKENS_MAX),
-            completion_tokens=min(completion, TOKENS_MAX),
-            credits_micro=credits_micro,
-            estimated=estimated,
+            prompt_tokens=min(counts.prompt_tokens, TOKENS_MAX),
+            completion_tokens=min(counts.completion_tokens, TOKENS_MAX),
+            credits_micro=self._call.estimate.price_micro if earned else 0,
+            estimated=counts.estimated,
             detail=self._detail(counts, now_ms),
         )
 
@@ -106,14 +122,18 @@ class Tally:
             status=status,
             http_status=http_status,
             streamed=self._call.streamed,
-            finish_reason=counts.finish_reason,
+            finish_reason=counts.finish_reason.replace("\0", "")[:FINISH_REASON_CHARS_MAX],
             response_time_ms=now_ms - self._call.began_ms,
             first_token_ms=self._first_token_ms,
-            load_ms=counts.load_ns // NS_PER_MS,
-            prompt_ms=counts.prompt_ns // NS_PER_MS,
-            eval_ms=counts.eval_ns // NS_PER_MS,
+            load_ms=_ms(counts.load_ns),
+            prompt_ms=_ms(counts.prompt_ns),
+            eval_ms=_ms(counts.eval_ns),
             end_user=self._call.end_user,
         )
+
+
+def _ms(duration_ns: int) -> int:
+    return min(duration_ns // NS_PER_MS, DURATION_MS_MAX)
 
 
 def if_lost(call: Call) -> Detail:

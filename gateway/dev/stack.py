@@ -30,8 +30,7 @@ from gateway.settings import Settings
 PROBE_WAIT_S = 3.0
 FAKE_WAIT_S = 30.0
 WATCH_S = 0.2
-STOP_WAIT_S = 15.0
-SETTLE_WAIT_S = 10.0  # beside DRAIN_SECONDS, for settling what was cut
+STOP_WAIT_S = 20.0  # the gateway: beside its draining, for settling what was cut
 HURRY_WAIT_S = 2.0
 
 Migrate = Callable[[str], Awaitable[Any]]
@@ -112,7 +111,9 @@ class Stack:
     async def stop(self) -> None:
         """The replica first, which drains; then the worker, which stores what that settled; then what they need."""
         for child in reversed(self._children):
-            wait_s = self._settings.drain_seconds + SETTLE_WAIT_S if child.name == "gateway" else STOP_WAIT_S
+            wait_s = STOP_WAIT_S
+            if child.name == "gateway":
+                wait_s += self._settings.balancer_seconds + self._settings.drain_seconds
             await self._stop_child(child, signal.SIGTERM, wait_s)
         for server, sig in ((self._valkey, signal.SIGTERM), (self._postgres, signal.SIGINT)):
             if server and server.child:

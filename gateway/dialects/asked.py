@@ -6,6 +6,7 @@ from typing import Protocol
 from msgspec import Struct
 
 from gateway.core.call import Upstream
+from gateway.core.tally import Counts
 from gateway.dialects.ollama import Reply
 from gateway.errors import GatewayError
 
@@ -31,16 +32,19 @@ class Asked(Struct, frozen=True, kw_only=True):
 
 
 class Renderer(Protocol):
-    """Turns the hub's answer to one call into the client's dialect. Pure; one is made for each call."""
+    """Turns the hub's answer to one call into the client's dialect. Pure; one is made for each call.
+
+    `counts` are those of the bill, which may differ from what the backend says.
+    """
 
     content_type: bytes
     """of a streamed answer; a whole one is application/json"""
 
     def feed(self, reply: Reply) -> bytes: ...
 
-    def last(self, reply: Reply) -> bytes: ...
+    def last(self, reply: Reply, counts: Counts) -> bytes: ...
 
-    def whole(self, reply: Reply) -> bytes: ...
+    def whole(self, reply: Reply, counts: Counts) -> bytes: ...
 
     def error(self, error: GatewayError) -> bytes: ...
 

@@ -1,22 +1,17 @@
-"""POST /v1/chat/completions: OpenAI's request into the hub's, the hub's answer into OpenAI's."""
+"""POST /v1/chat/completions: OpenAI's request into the hub's. The answer's way back is in `openai_answer`."""
 
 from typing import Annotated, Any, Literal
 
 import msgspec
 from msgspec import UNSET, Meta, Raw, Struct, UnsetType
 
-from gateway.dialects import openai_errors
 from gateway.dialects.asked import Asked, Prompt
-from gateway.dialects.frames import SSE_DONE, sse
-from gateway.dialects.ollama import ChatRequest, Function, Message, Options, Reply, ToolCall
-from gateway.errors import BadRequest, GatewayError
+from gateway.dialects.ollama import ChatRequest, Function, Message, Options, ToolCall
+from gateway.errors import BadRequest
 
 MESSAGES_MAX = 1_024
 IMAGES_MAX = 8
 TOOLS_MAX = 128
-FINGERPRINT = "fp_llm_gateway"
-
-render_error = openai_errors.render
 
 
 class ImageUrl(Struct):
@@ -84,6 +79,7 @@ class ChatCompletionRequest(Struct, kw_only=True):
     frequency_penalty: float | None = None
     n: int | None = None
     tools: Annotated[list[Raw], Meta(max_length=TOOLS_MAX)] | None = None
+    tool_choice: str | dict[str, Any] | None = None
     response_format: ResponseFormat | None = None
     reasoning_effort: Literal["none", "minimal", "low", "medium", "high"] | None = None
     logprobs: bool | None = None
@@ -101,7 +97,7 @@ def parse(body: bytes) -> Asked:
         raise BadRequest("This gateway gives one answer a call: leave out `n`, or make several calls.")
     upstream = ChatRequest(
         messages=[_message(message) for message in asked.messages],
-        tools=asked.tools or [],
+        tools=asked.tools or [] if asked.tool_choice != "none" else [],
         options=_options(asked),
         format=_format(asked.response_format),
         think=_think(asked.reasoning_effort),
@@ -198,101 +194,8 @@ def _think(effort: str | None) -> bool | str | UnsetType:
 
 def _text_bytes(request: ChatRequest) -> int:
     """Bytes of everything the template may turn into prompt tokens, without the images."""
-    texts = sum(len(m.content.encode()) + len(m.thinking.encode()) for m in request.messages)
-    calls = sum(len(bytes(call.function.arguments)) for m in request.messages for call in m.tool_calls)
-    return texts + calls + sum(len(bytes(tool)) for tool in request.tools)
-
-
-class Renderer:
-    """Turns the hub's answer to one call into OpenAI's, streamed or whole. `created_s` is unix seconds."""
-
-    content_type = b"text/event-stream; charset=utf-8"
-
-    def __init__(self, asked: Asked, call_id: str, created_s: int) -> None:
-        self._id = f"chatcmpl-{call_id.replace('-', '')}"
-        self._asked = asked
-        self._created_s = created_s
-        self._begun = False
-        self._calls = 0
-
-    def feed(self, reply: Reply) -> bytes:
-        """The frames for one line of the answer."""
-        return self._delta(reply) if reply.carries_tokens else b""
-
-    def last(self, reply: Reply) -> bytes:
-        """The frames that end the stream, from its final line."""
-        frames = self._delta(reply) if reply.carries_tokens or not self._begun else b""
-        frames += self._frame([{"index": 0, "delta": {}, "finish_reason": self._finish(reply), "logprobs": None}])
-        if self._asked.include_usage:
-            frames += self._frame([], usage=_usage(reply))
-        return frames + SSE_DONE
-
-    def whole(self, reply: Reply) -> bytes:
-        message: dict[str, Any] = {"role": "assistant", "content": reply.text, "refusal": None}
-        if reply.thought:
-            message |= {"reasoning_content": reply.thought, "reasoning": reply.thought}
-        if reply.tool_calls:
-            message["tool_calls"] = self._tool_calls(reply, with_index=False)
-            message["content"] = reply.text or None
-        choice = {
-            "index": 0,
-            "message": message,
-            "finish_reason": self._finish(reply),
-            "logprobs": _logprobs(reply),
-        }
-        return msgspec.json.encode(self._object("chat.completion", [choice]) | {"usage": _usage(reply)})
-
-    def error(self, error: GatewayError) -> bytes:
-        """The frame of a failure after the stream began; no [DONE] follows, for it is not done."""
-        return sse(openai_errors.body(error))
-
-    def _delta(self, reply: Reply) -> bytes:
-        delta: dict[str, Any] = {"content": reply.text}
-        if not self._begun:
-            delta = {"role": "assistant", **delta}
-            self._begun = True
-        if reply.thought:
-            delta |= {"reasoning_content": reply.thought, "reasoning": reply.thought}
-        if reply.tool_calls:
-            delta["tool_calls"] = self._tool_calls(reply, with_index=True)
-        return self._frame([{"index": 0, "delta": delta, "finish_reason": None, "logprobs": _logprobs(reply)}])
-
-    def _tool_calls(self, reply: Reply, *, with_index: bool) -> list[dict[str, Any]]:
-        """Calls with ids of our own: the backends' may repeat."""
-        calls = []
-        for call in reply.tool_calls:
-            entry: dict[str, Any] = {
-                "id": f"call_{self._id[-20:]}{self._calls}",
-                "type": "function",
-                "function": {"name": call.function.name, "arguments": bytes(call.function.arguments).decode()},
-            }
-            calls.append({"index": self._calls, **entry} if with_index else entry)
-            self._calls += 1
-        return calls
-
-    def _finish(self, reply: Reply) -> str:
-        if reply.done_reason == "length":
-            return "length"
-        return "tool_calls" if self._calls else "stop"
-
-    def _frame(self, choices: list[dict[str, Any]], **more: Any) -> bytes:
-        return sse(msgspec.json.encode(self._object("chat.completion.chunk", choices) | more))
-
-    def _object(self, kind: str, choices: list[dict[str, Any]]) -> dict[str, Any]:
-        return {
-            "id": self._id,
-            "object": kind,
-            "created": self._created_s,
-            "model": self._asked.model,
-            "system_fingerprint": FINGERPRINT,
-            "choices": choices,
-        }
-
-
-def _usage(reply: Reply) -> dict[str, int]:
-    prompt, completion = max(0, reply.prompt_eval_count), max(0, reply.eval_count)
-    return {"prompt_tokens": prompt, "completion_tokens": completion, "total_tokens": prompt + completion}
-
-
-def _logprobs(reply: Reply) -> dict[str, Any] | None:
-    return {"content": reply.logprobs, "refusal": None} if reply.logprobs else None
+    texts = [text for m in request.messages for text in (m.content, m.thinking, m.tool_name, m.tool_call_id)]
+    calls = [call for m in request.messages for call in m.tool_calls]
+    texts += [text for call in calls for text in (call.id, call.function.name)]
+    raw = [call.function.arguments for call in calls] + request.tools
+    return sum(len(text.encode()) for text in texts) + sum(len(bytes(part)) for part in raw)

@@ -5,8 +5,10 @@ from typing import Annotated, Any
 import msgspec
 from msgspec import Meta, Struct
 
+from gateway.core.tally import Counts
 from gateway.dialects.asked import Asked, Prompt
 from gateway.dialects.ollama import GenerateRequest, Options, Reply
+from gateway.dialects.openai_answer import usage
 from gateway.errors import CreditsExhausted, GatewayError, ModelNotFound
 
 
@@ -73,11 +75,10 @@ class Renderer:
             return b""
         return msgspec.json.encode({"response": reply.text, "done": False}) + b"\n"
 
-    def last(self, reply: Reply) -> bytes:
-        return self.whole(reply) + b"\n"
+    def last(self, reply: Reply, counts: Counts) -> bytes:
+        return self.whole(reply, counts) + b"\n"
 
-    def whole(self, reply: Reply) -> bytes:
-        prompt, completion = max(0, reply.prompt_eval_count), max(0, reply.eval_count)
+    def whole(self, reply: Reply, counts: Counts) -> bytes:
         return msgspec.json.encode(
             {
                 "response": reply.text,
@@ -85,11 +86,7 @@ class Renderer:
                 "done_reason": reply.done_reason or "stop",
                 "model": reply.model,
                 "id": self._id,
-                "usage": {
-                    "prompt_tokens": prompt,
-                    "completion_tokens": completion,
-                    "total_tokens": prompt + completion,
-                },
+                "usage": usage(counts),
             }
         )
 

@@ -12,7 +12,7 @@ from typing import Any
 from redis.asyncio import BlockingConnectionPool, Redis
 from redis.asyncio.retry import Retry
 from redis.backoff import NoBackoff
-from redis.exceptions import ConnectionError, RedisError, ResponseError
+from redis.exceptions import ConnectionError, ResponseError
 
 from gateway.errors import LimitsUnavailable
 
@@ -101,7 +101,7 @@ class Pipe:
                 return await self._execute(commands)
             except ConnectionError:
                 return await self._execute(commands)
-        except (RedisError, OSError, TimeoutError):
+        except Exception:  # Redis is away, or a command cannot be packed: in no case may the sender end
             return [LimitsUnavailable() for _ in commands]
 
     async def _execute(self, commands: list[Command]) -> list[Any]:

@@ -40,6 +40,14 @@ class KeyDirectory:
     async def is_ready(self, shard: int) -> bool:
         return bool(await self._redis.call("EXISTS", keyspace.ready(shard)))
 
+    async def incarnation(self) -> str:
+        """Which run of the server answers; "" where an access list does not let us ask."""
+        try:
+            information = await self._redis.call("INFO", "server")
+        except ResponseError:
+            return ""
+        return str(information["run_id"])
+
     async def begin(self, shard: int) -> str:
         """Put down a mark that is lost with everything else, should Redis lose its data. For `mark_ready`."""
         mark = secrets.token_hex(8)

@@ -1,10 +1,12 @@
 """The Redis functions: assembled from `lua/`, loaded where they are missing, called by name.
 
-Functions survive restarts and fit an ACL. The library's name carries its version, so replicas of two versions can run
-beside each other.
+Functions survive restarts and fit an ACL. Because they survive, the library's name carries a digest of its source: a
+changed source is another library, and replicas of two versions run beside each other, each on the functions it was
+made for.
 """
 
 from collections.abc import Sequence
+from hashlib import sha256
 from importlib.resources import files
 from typing import Any, Protocol
 
@@ -12,7 +14,9 @@ from redis.exceptions import NoScriptError, ResponseError
 
 from gateway.errors import LimitsUnavailable
 
-LIBRARY = "llmgw1"
+NAME = "LIBRARY"
+"""stands in the source for the library's name"""
+DIGEST_CHARS = 12
 VERBS = ("admit", "inspect", "publish", "reap", "renew", "settle", "void")
 
 
@@ -23,18 +27,20 @@ class Calls(Protocol):
 
 
 def source() -> str:
-    """The whole library, as FUNCTION LOAD takes it."""
+    """The whole library as FUNCTION LOAD takes it, but for its name."""
     folder = files("gateway.state") / "lua"
     parts = [(folder / f"{name}.lua").read_text("utf-8") for name in ("prelude", *VERBS)]
-    return f"#!lua name={LIBRARY}\n" + "\n".join(parts)
+    return f"#!lua name={NAME}\n" + "\n".join(parts)
 
 
 class Functions:
     """Calls functions by verb; loads the library when Redis does not have it."""
 
-    def __init__(self, redis: Calls, library: str | None = None) -> None:
+    def __init__(self, redis: Calls, text: str | None = None) -> None:
         self._redis = redis
-        self._source = library or source()
+        text = text or source()
+        self.library = f"llmgw_{sha256(text.encode()).hexdigest()[:DIGEST_CHARS]}"
+        self._source = text.replace(NAME, self.library)
 
     async def load(self) -> None:
         """Install the library. Loading it again changes nothing."""
@@ -45,7 +51,7 @@ class Functions:
 
         Raises `LimitsUnavailable` when Redis is away, loading, full, read-only or otherwise unable: never a verdict.
         """
-        command = ("FCALL", f"{LIBRARY}_{verb}", len(keys), *keys, *args)
+        command = ("FCALL", f"{self.library}_{verb}", len(keys), *keys, *args)
         try:
             try:
                 return await self._redis.call(*command)

@@ -13,7 +13,7 @@ from msgspec import Struct
 from gateway.core.call import Admission, Bill, Call
 from gateway.core.tally import Tally, if_lost
 from gateway.core.usage import detail_json
-from gateway.errors import KeysNotLoaded, LimitsUnavailable
+from gateway.errors import GatewayError, KeysNotLoaded, LeaseLost, LimitsUnavailable
 from gateway.state.limiter import RedisLimiter
 
 RENEW_MS = 5_000
@@ -27,15 +27,20 @@ AT_ONCE_MAX = 256
 class _Open(Struct):
     call: Call
     tally: Tally
+    cut: Callable[[GatewayError], object]
     renewed_ms: int
 
 
 class RedisLeases:
-    """Keeps `ports.Leases`. `run` must be running while calls are; `clock_ms` is monotonic."""
+    """Keeps `ports.Leases`. `run` must be running while calls are; `clock_ms` is monotonic.
 
-    def __init__(self, limiter: RedisLimiter, clock_ms: Callable[[], int]) -> None:
+    `on_late` hears of a call that somebody else had settled before this replica did.
+    """
+
+    def __init__(self, limiter: RedisLimiter, clock_ms: Callable[[], int], on_late: Callable[[Call], None]) -> None:
         self._limiter = limiter
         self._clock_ms = clock_ms
+        self._on_late = on_late
         self._open: dict[str, _Open] = {}
         self._bills: dict[str, tuple[Call, Bill]] = {}
         self._doubtful: dict[str, Call] = {}
@@ -49,7 +54,7 @@ class RedisLeases:
     def unsettled(self) -> int:
         return len(self._bills) + len(self._doubtful)
 
-    async def open(self, call: Call, tally: Tally, objection: str) -> Admission:
+    async def open(self, call: Call, tally: Tally, cut: Callable[[GatewayError], object], objection: str) -> Admission:
         try:
             admission = await self._limiter.admit(call, objection, detail_json(if_lost(call)))
         except KeysNotLoaded:
@@ -58,7 +63,7 @@ class RedisLeases:
             if self.unsettled < UNSETTLED_CALLS_MAX:
                 self._doubtful[call.id] = call
             raise
-        self._open[call.id] = _Open(call, tally, self._clock_ms())
+        self._open[call.id] = _Open(call, tally, cut, self._clock_ms())
         return admission
 
     def progressed(self, tally: Tally) -> None:
@@ -68,7 +73,8 @@ class RedisLeases:
     async def close(self, call: Call, bill: Bill) -> None:
         self._open.pop(call.id, None)
         try:
-            await self._limiter.settle(call, bill)
+            if not await self._limiter.settle(call, bill):
+                self._on_late(call)
         except LimitsUnavailable:
             if self.unsettled < UNSETTLED_CALLS_MAX:
                 self._bills[call.id] = (call, bill)
@@ -83,6 +89,15 @@ class RedisLeases:
                 await asyncio.wait_for(self._hurry.wait(), ROUND_S)
             self._hurry.clear()
 
+    async def flush(self, seconds: float) -> None:
+        """Try, for so long at most, to settle all that is owed. `run` must have ended."""
+        with suppress(TimeoutError):
+            async with asyncio.timeout(seconds):
+                await self.settle_waiting()
+                while self.unsettled:
+                    await asyncio.sleep(ROUND_S)
+                    await self.settle_waiting()
+
     async def settle_waiting(self) -> None:
         """One attempt at everything that is owed to Redis."""
         owed = [self._settle_late(call, bill) for call, bill in self._bills.values()]
@@ -91,11 +106,11 @@ class RedisLeases:
 
     async def _settle_late(self, call: Call, bill: Bill) -> None:
         await self._limiter.settle(call, bill)
-        del self._bills[call.id]
+        self._bills.pop(call.id, None)
 
     async def _void_late(self, call: Call) -> None:
         await self._limiter.void(call)
-        del self._doubtful[call.id]
+        self._doubtful.pop(call.id, None)
 
     async def _renew_due(self) -> None:
         now = self._clock_ms()
@@ -104,8 +119,10 @@ class RedisLeases:
     async def _renew(self, lease: _Open, now: int) -> None:
         tally = lease.tally
         tokens = tally.completion_tokens
-        await self._limiter.renew(lease.call, tally.prompt_tokens, tokens)
-        lease.renewed_ms, tally.reported_tokens = now, tokens
+        if await self._limiter.renew(lease.call, tally.prompt_tokens, tokens):
+            lease.renewed_ms, tally.reported_tokens = now, tokens
+        elif lease.call.id in self._open:
+            lease.cut(LeaseLost())
 
 
 async def _all(work: list[Coroutine[None, None, None]]) -> None:

@@ -6,6 +6,7 @@ from gateway.core.call import Admission, Bill, Call, Level, Levels, Statement
 from gateway.core.keys import Credential
 from gateway.core.usage import detail_json
 from gateway.errors import (
+    AllowanceHeld,
     ConcurrencyLimited,
     CostExceedsLimit,
     CreditsExhausted,
@@ -33,6 +34,7 @@ REFUSALS: dict[str, type[GatewayError]] = {
     "too_large": CostExceedsLimit,
     "credits": CreditsExhausted,
     "month": MonthlyTokensExhausted,
+    "held": AllowanceHeld,
     "concurrency": ConcurrencyLimited,
     "requests": RequestsLimited,
     "tokens": TokensLimited,
@@ -40,7 +42,7 @@ REFUSALS: dict[str, type[GatewayError]] = {
 
 
 class RedisLimiter:
-    """Keeps `ports.Limiter` on the functions of `lua/`."""
+    """Calls the functions of `lua/` with the keys each declares, and turns their replies into records and errors."""
 
     def __init__(self, functions: Functions, shards: int) -> None:
         self._functions = functions
@@ -79,6 +81,7 @@ class RedisLimiter:
         )
 
     async def renew(self, call: Call, prompt_tokens: int, completion_tokens: int) -> bool:
+        """Keep the lease, note the tokens so far. False: the call was taken for dead and has been settled."""
         names = keyspace.KeyNames(call.credential.key_id, self._shards)
         reply = await self._functions.call(
             "renew",
@@ -87,9 +90,10 @@ class RedisLimiter:
         )
         return bool(reply)
 
-    async def settle(self, call: Call, bill: Bill) -> None:
+    async def settle(self, call: Call, bill: Bill) -> bool:
+        """Charge and record the call, once however often it is asked. False: it was settled or never open."""
         names = keyspace.KeyNames(call.credential.key_id, self._shards)
-        await self._functions.call(
+        reply = await self._functions.call(
             "settle",
             [*_closing(names, call.id), keyspace.usage(names.shard)],
             [
@@ -102,6 +106,7 @@ class RedisLimiter:
                 detail_json(bill.detail),
             ],
         )
+        return bool(reply)
 
     async def reap(self, shard: int, key_id: str, call_id: str, grace_ms: int) -> bool:
         """Settle the call of a replica that died, if its lease is `grace_ms` past its deadline. Whether it did."""

@@ -1,4 +1,4 @@
-"""Whether a Redis can be trusted with limits: asked once, before a replica or a worker starts."""
+"""Whether a Redis can be trusted with limits: asked when a replica or a worker starts, if it answers then."""
 
 from redis.asyncio import Redis
 from redis.exceptions import RedisError

@@ -105,8 +105,8 @@ class KeyController(Controller):
     @post("/", operation_id="createApiKey", summary="Create a key; the answer is the only place it is shown")
     async def create(self, request: Request[Any, Any, Any], data: JSONBody[CreateKey]) -> CreatedKey:
         deps: AdminDeps = request.app.state.admin
-        if _CONTROL.search(data.label):
-            raise BadRequest("A label must not hold control characters.")
+        if _CONTROL.search(data.label + data.owner_email):
+            raise BadRequest("Labels and addresses must not hold control characters.")
         key = keys.mint(deps.prefix, secrets.token_bytes(keys.ENTROPY_BYTES))
         record = await deps.keys.create(_record(key, data, deps))
         try:

@@ -5,43 +5,57 @@ import re
 from collections.abc import Iterable
 from typing import Any
 
-from gateway.errors import BadRequest, BodyTooLarge, BodyTooSlow, CallAbandoned, EncodingUnsupported
+from gateway.errors import BadRequest, BodyTooLarge, BodyTooSlow, CallAbandoned, EncodingUnsupported, Overloaded
 
 BODY_S = 30.0
+ARRIVING_BYTES_MAX = 256 << 20
 DEPTH_MAX = 64
 # A string (to the end of the body if it never closes) or a bracket. Possessive, so that the scan never goes back.
 _TOKENS = re.compile(rb'"[^"\\]*+(?:\\.[^"\\]*+)*+(?:"|\\?\Z)|[\[{]|[\]}]', re.DOTALL)
 
 
-async def read(receive: Any, headers: Iterable[tuple[bytes, bytes]], bytes_max: int) -> bytes:
-    """The whole body.
+class Intake:
+    """Reads bodies: each of `bytes_max` at most, and ARRIVING_BYTES_MAX at most of all that are on their way."""
 
-    Raises `BodyTooLarge` as soon as it is known to be, `BodyTooSlow`, `EncodingUnsupported`, or `CallAbandoned` when
-    the client left.
-    """
-    for name, value in headers:
-        if name == b"content-length" and value.isdigit() and int(value) > bytes_max:
-            raise BodyTooLarge
-        if name == b"content-encoding" and value.strip().lower() not in (b"", b"identity"):
-            raise EncodingUnsupported
-    try:
-        async with asyncio.timeout(BODY_S):
-            return await _all(receive, bytes_max)
-    except TimeoutError:
-        raise BodyTooSlow from None
+    def __init__(self, bytes_max: int) -> None:
+        self._bytes_max = bytes_max
+        self._arriving_bytes = 0
 
+    async def read(self, receive: Any, headers: Iterable[tuple[bytes, bytes]]) -> bytes:
+        """The whole body.
 
-async def _all(receive: Any, bytes_max: int) -> bytes:
-    body = bytearray()
-    while True:
+        Raises `BodyTooLarge` as soon as it is known to be, `BodyTooSlow`, `EncodingUnsupported`, `Overloaded`, or
+        `CallAbandoned` when the client left.
+        """
+        for name, value in headers:
+            if name == b"content-length" and value.isdigit() and int(value) > self._bytes_max:
+                raise BodyTooLarge
+            if name == b"content-encoding" and value.strip().lower() not in (b"", b"identity"):
+                raise EncodingUnsupported
+        body = bytearray()
+        try:
+            async with asyncio.timeout(BODY_S):
+                while await self._take(receive, body):
+                    pass
+            return bytes(body)
+        except TimeoutError:
+            raise BodyTooSlow from None
+        finally:
+            self._arriving_bytes -= len(body)
+
+    async def _take(self, receive: Any, body: bytearray) -> bool:
+        """One more piece. Whether others follow."""
         message = await receive()
         if message["type"] == "http.disconnect":
             raise CallAbandoned
-        body += message.get("body", b"")
-        if len(body) > bytes_max:
+        piece = message.get("body", b"")
+        body += piece
+        self._arriving_bytes += len(piece)
+        if len(body) > self._bytes_max:
             raise BodyTooLarge
-        if not message.get("more_body", False):
-            return bytes(body)
+        if self._arriving_bytes > ARRIVING_BYTES_MAX:
+            raise Overloaded
+        return bool(message.get("more_body", False))
 
 
 def check_depth(body: bytes) -> None:

@@ -22,6 +22,7 @@ from gateway.errors import (
     MethodNotAllowed,
     ModelMissing,
     ModelNotFound,
+    NoBackend,
     Overloaded,
 )
 from gateway.outbox import Outbox
@@ -47,7 +48,7 @@ class CallDeps(Struct, frozen=True, kw_only=True):
     clock_s: Callable[[], float]
     new_id: Callable[[], str]
     observer: Observer
-    body_bytes_max: int
+    intake: body.Intake
     output_tokens_max: int
 
 
@@ -86,10 +87,10 @@ class CallEndpoint:
         if len(deps.running) >= RUNNING_CALLS_MAX:
             raise Overloaded
         credential = credentials.presented(scope["headers"])
-        asked = self._parse(await body.read(receive, scope["headers"], deps.body_bytes_max))
+        asked = self._parse(await deps.intake.read(receive, scope["headers"]))
         spelling = model or asked.model or deps.fleet.default_model()
         if not spelling:
-            raise ModelMissing
+            raise ModelMissing if deps.fleet.models() else NoBackend
         name = names.canonical(spelling)
         if name is None or names.is_cloud(name):
             raise ModelNotFound
@@ -123,7 +124,9 @@ class CallEndpoint:
 
     async def _reply(self, deps: CallDeps, call: Call, renderer: Renderer, out: Outbox, send: Any) -> None:
         first = await out.take()
-        if out.refusal:
+        if out.refusal and out.admission:
+            await self._whole_error(send, call.id, out.refusal, _levels(out))
+        elif out.refusal:
             await self._refuse(deps, send, call.id, out.refusal)
         elif first is not None and call.streamed:
             more = [(b"cache-control", b"no-store"), (b"x-accel-buffering", b"no")]
@@ -133,10 +136,14 @@ class CallEndpoint:
             await _whole(send, 200, first, call.id, _levels(out))
 
     async def _refuse(self, deps: CallDeps, send: Any, call_id: str, error: GatewayError) -> None:
+        """A request that was not admitted."""
         deps.observer.refused(self.endpoint, call_id, error)
-        status, data = self._dialect.render_error(error)
         allow = [(b"allow", b"POST")] if isinstance(error, MethodNotAllowed) else []
-        await _whole(send, status, data, call_id, headers.of_error(error) + allow)
+        await self._whole_error(send, call_id, error, allow)
+
+    async def _whole_error(self, send: Any, call_id: str, error: GatewayError, more: Headers) -> None:
+        status, data = self._dialect.render_error(error)
+        await _whole(send, status, data, call_id, headers.of_error(error) + more)
 
 
 async def _watch(receive: Any, out: Outbox) -> None:

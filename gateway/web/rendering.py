@@ -7,7 +7,7 @@ from litestar.exceptions import HTTPException
 from litestar.types import ExceptionHandlersMap
 
 from gateway.dialects import openai_errors
-from gateway.errors import BadRequest, BodyTooLarge, GatewayError, MethodNotAllowed, RouteNotFound
+from gateway.errors import BadRequest, BodyTooLarge, GatewayError, InvalidJson, MethodNotAllowed, RouteNotFound
 from gateway.telemetry.logs import Log
 from gateway.web import headers
 
@@ -21,11 +21,14 @@ def exception_handlers(log: Log) -> ExceptionHandlersMap:
     def frameworks(request: Request[Any, Any, Any], error: HTTPException) -> Response[bytes]:
         return _response(_translate(error), error.headers)
 
+    def too_deep(request: Request[Any, Any, Any], error: RecursionError) -> Response[bytes]:
+        return _response(InvalidJson("The JSON is nested too deeply."))
+
     def unplanned(request: Request[Any, Any, Any], error: Exception) -> Response[bytes]:
         log.surprise("request_failed", error, path=request.scope.get("path_template", ""))
         return _response(GatewayError())
 
-    return {GatewayError: ours, HTTPException: frameworks, Exception: unplanned}
+    return {GatewayError: ours, HTTPException: frameworks, RecursionError: too_deep, Exception: unplanned}
 
 
 def _translate(error: HTTPException) -> GatewayError:

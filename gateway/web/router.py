@@ -33,7 +33,7 @@ def _cors(origins: tuple[str, ...]) -> CORSConfig | None:
     return CORSConfig(
         allow_origins=list(origins),
         allow_methods=["GET", "POST", "DELETE", "OPTIONS"],
-        allow_headers=["Authorization", "Content-Type", "X-API-Key"],
+        allow_headers=["*"],  # clients send headers of their own, such as x-stainless-*
         expose_headers=list(EXPOSED),
         allow_credentials=False,
     )

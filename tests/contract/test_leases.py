@@ -8,12 +8,16 @@ from gateway.core.call import Bill, Call
 from gateway.core.limits import Limits
 from gateway.core.tally import Tally
 from gateway.core.usage import Detail
-from gateway.errors import LimitsUnavailable, ModelNotFound, NoBackend, RequestsLimited, Unauthorized
+from gateway.errors import GatewayError, LimitsUnavailable, ModelNotFound, NoBackend, RequestsLimited, Unauthorized
 from gateway.ports import Leases
 from gateway.state.leases import RedisLeases
 from tests.fakes import STRANGER, Bench, FakeLeases, call, credential_of, refused
 
 REQUESTS = 2
+
+
+def nobody(reason: GatewayError) -> None:
+    raise AssertionError("no lease is lost here")
 
 
 class Held:
@@ -25,7 +29,7 @@ class Held:
 
     def open(self, number: int = 1, objection: str = "", **changes: object) -> Awaitable[object]:
         one = call(number, **changes)
-        return self.leases.open(one, Tally(one), objection)
+        return self.leases.open(one, Tally(one), nobody, objection)
 
     async def close(self, number: int = 1, tokens: int = 5) -> None:
         await self.leases.close(call(number), bill(tokens))
@@ -43,7 +47,10 @@ async def fake() -> AsyncIterator[Held]:
 async def real(redis_url: str) -> AsyncIterator[Held]:
     bench = Bench(redis_url)
     await bench.publish(Limits(requests_per_min=REQUESTS))
-    yield Held(RedisLeases(bench.limiter, lambda: 0), lambda: [int(event["completion"]) for event in bench.events()])
+    yield Held(
+        RedisLeases(bench.limiter, lambda: 0, lambda call: None),
+        lambda: [int(event["completion"]) for event in bench.events()],
+    )
     bench.close()
 
 
@@ -55,7 +62,7 @@ async def held(request: pytest.FixtureRequest, redis_url: str) -> AsyncIterator[
 
 async def test_an_admitted_call_may_use_what_it_was_granted(held: Held) -> None:
     one = call(1)
-    admission = await held.leases.open(one, Tally(one), "")
+    admission = await held.leases.open(one, Tally(one), nobody, "")
     assert 1 <= admission.output_tokens_max <= one.estimate.output_max
     assert admission.at_ms >= 0
     assert held.settled() == []
@@ -120,7 +127,7 @@ async def test_an_objection_is_told_to_a_valid_key_and_costs_nothing(held: Held,
 async def test_progress_is_heard_without_waiting(held: Held) -> None:
     one = call(1)
     tally: Tally = Tally(one)
-    await held.leases.open(one, tally, "")
+    await held.leases.open(one, tally, nobody, "")
     for _ in range(100):
         tally.saw_token(1)
         held.leases.progressed(tally)

@@ -8,7 +8,7 @@ import pytest
 from gateway.core.call import Admission, Bill, Call, Levels
 from gateway.core.tally import Tally
 from gateway.core.usage import Detail
-from gateway.errors import KeysNotLoaded, LimitsUnavailable, RequestsLimited
+from gateway.errors import GatewayError, KeysNotLoaded, LeaseLost, LimitsUnavailable, RequestsLimited
 from gateway.state import leases as leases_module
 from gateway.state.leases import RENEW_MS, RENEW_TOKENS, RedisLeases
 from tests.fakes import call, turns
@@ -22,6 +22,7 @@ class Limiter:
     def __init__(self) -> None:
         self.verdict: Exception | None = None
         self.away = False
+        self.alive = True
         self.held: asyncio.Event | None = None
         self.done: list[tuple[str, str]] = []
         self.renewed = asyncio.Event()
@@ -31,8 +32,9 @@ class Limiter:
             raise self.verdict
         return Admission(at_ms=0, output_tokens_max=9, levels=Levels())
 
-    async def settle(self, one: Call, bill: Bill) -> None:
+    async def settle(self, one: Call, bill: Bill) -> bool:
         await self._reach("settle", one)
+        return self.alive
 
     async def void(self, one: Call) -> None:
         await self._reach("void", one)
@@ -40,7 +42,7 @@ class Limiter:
     async def renew(self, one: Call, prompt: int, completion: int) -> bool:
         await self._reach(f"renew {prompt} {completion}", one)
         self.renewed.set()
-        return True
+        return self.alive
 
     async def _reach(self, what: str, one: Call) -> None:
         if self.held:
@@ -53,13 +55,15 @@ class Limiter:
 class World:
     def __init__(self) -> None:
         self.now_ms = 0
+        self.late: list[Call] = []
+        self.cuts: list[GatewayError] = []
         self.limiter = Limiter()
         limiter: Any = self.limiter
-        self.leases = RedisLeases(limiter, lambda: self.now_ms)
+        self.leases = RedisLeases(limiter, lambda: self.now_ms, self.late.append)
 
     async def open(self, number: int = 1) -> Tally:
         tally = Tally(call(number))
-        await self.leases.open(call(number), tally, "")
+        await self.leases.open(call(number), tally, self.cuts.append, "")
         return tally
 
 
@@ -140,7 +144,8 @@ async def test_a_lease_is_renewed_every_so_often_and_every_so_many_tokens(world:
     tally = await world.open()
     await world.leases._renew_due()
     assert world.limiter.done == []
-    tally.sent_to("node")
+    tally.backend = "node"
+    tally.sent()
     for _ in range(RENEW_TOKENS):
         tally.saw_token(1)
     await world.leases._renew_due()
@@ -182,3 +187,43 @@ async def test_a_closed_call_is_not_renewed(world: World) -> None:
     world.now_ms = 10 * RENEW_MS
     await world.leases._renew_due()
     assert world.limiter.done == [("settle", call(1).id)]
+
+
+async def test_a_call_that_was_taken_for_dead_is_cut_and_not_when_it_has_ended_meanwhile(world: World) -> None:
+    world.limiter.alive = False
+    await world.open()
+    world.now_ms = RENEW_MS
+    await world.leases._renew_due()
+    assert [type(reason) for reason in world.cuts] == [LeaseLost]
+    world.limiter.held = asyncio.Event()
+    renewing = asyncio.create_task(world.leases._renew_due())
+    await turns(3)
+    closing = asyncio.create_task(world.leases.close(call(1), BILL))
+    await turns(3)
+    world.limiter.held.set()
+    await asyncio.gather(renewing, closing)
+    assert len(world.cuts) == 1
+
+
+async def test_a_call_that_somebody_else_has_settled_is_told_of(world: World) -> None:
+    await world.open()
+    world.limiter.alive = False
+    await world.leases.close(call(1), BILL)
+    assert [one.id for one in world.late] == [call(1).id]
+    assert world.leases.unsettled == 0
+
+
+async def test_a_flush_ends_when_all_is_settled_or_its_time_is_up(
+    world: World, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(leases_module, "ROUND_S", 0.0)
+    world.limiter.away = True
+    await world.leases.close(call(1), BILL)
+    await world.leases.flush(0.01)
+    assert world.leases.unsettled == 1
+    flushing = asyncio.create_task(world.leases.flush(60))
+    await turns(5)
+    world.limiter.away = False
+    async with asyncio.timeout(5):
+        await flushing
+    assert world.leases.unsettled == 0

@@ -12,7 +12,14 @@ from gateway.core.keys import Credential
 from gateway.core.limits import Estimate, Limits
 from gateway.core.pricing import MICRO
 from gateway.core.record import Spent
-from gateway.errors import ConcurrencyLimited, CreditsExhausted, KeysNotLoaded, RequestsLimited, TokensLimited
+from gateway.errors import (
+    AllowanceHeld,
+    ConcurrencyLimited,
+    CreditsExhausted,
+    KeysNotLoaded,
+    RequestsLimited,
+    TokensLimited,
+)
 from gateway.state.limiter import LEASE_MS, REFUSALS
 from tests.fakes import AT_US, KEY, STRANGER, Bench, call, credential_of, refused
 
@@ -69,8 +76,9 @@ REFUSED: dict[str, tuple[str, dict[str, Any], Callable[[Bench], Any], dict[str, 
     "no backend has the model": ("model_not_found", {}, unprepared, {}, "model_not_found"),
     "it alone is over the limit": ("too_large", {"tokens_per_min": 29}, unprepared, {}, ""),
     "no credits": ("credits", {"credits_micro": MICRO - 1}, unprepared, {}, ""),
-    "all credits are held": ("credits", {"credits_micro": MICRO}, running, {}, ""),
+    "all credits are held": ("held", {"credits_micro": MICRO}, running, {}, ""),
     "the month is used up": ("month", {"monthly_tokens": 20}, unprepared, {}, ""),
+    "what is left of the month is held": ("held", {"monthly_tokens": 140}, running, {}, ""),
     "as many run as may": ("concurrency", {"concurrency": 1}, running, {}, ""),
     "too many requests": ("requests", {"requests_per_min": 1}, running, {}, ""),
     "too many tokens": ("tokens", {"tokens_per_min": 40}, running, {}, ""),
@@ -132,10 +140,19 @@ async def test_admitting_twice_with_one_id_is_admitting_once(bench: Bench) -> No
 
 
 async def test_what_waiting_cannot_mend_is_said_before_what_it_can(bench: Bench) -> None:
-    await bench.publish(replace(PLENTY, requests_per_min=1, credits_micro=MICRO))
+    await bench.publish(replace(PLENTY, requests_per_min=1, credits_micro=0))
+    error = await refused(admit(bench, call(1)))
+    assert (type(error), error.retry_after_s) == (CreditsExhausted, None)
+
+
+@pytest.mark.parametrize("limits", [{"credits_micro": MICRO}, {"monthly_tokens": 125}])
+async def test_what_running_calls_may_give_back_is_worth_waiting_for(bench: Bench, limits: Any) -> None:
+    await bench.publish(replace(PLENTY, **limits))
     await admit(bench, call(1))
     error = await refused(admit(bench, call(2)))
-    assert (type(error), error.retry_after_s) == (CreditsExhausted, None)
+    assert (type(error), error.retry_after_s) == (AllowanceHeld, 1)
+    await bench.limiter.void(call(1))
+    await admit(bench, call(2))
 
 
 @pytest.mark.parametrize(
@@ -145,7 +162,7 @@ async def test_what_waiting_cannot_mend_is_said_before_what_it_can(bench: Bench)
         ({"requests_per_min": 2, "tokens_per_min": 40}, RequestsLimited, 30),
         ({"requests_per_min": 7, "tokens_per_min": 40, "concurrency": 2}, TokensLimited, 30),
         ({"requests_per_min": 2, "concurrency": 2}, RequestsLimited, 30),
-        ({"requests_per_min": 60_000, "concurrency": 2}, ConcurrencyLimited, 1),
+        ({"requests_per_min": 7, "concurrency": 2}, ConcurrencyLimited, 1),
     ],
 )
 async def test_one_reason_is_given_and_it_is_the_longest_wait(
@@ -156,6 +173,14 @@ async def test_one_reason_is_given_and_it_is_the_longest_wait(
         await admit(bench, costing(20, number))
     error = await refused(admit(bench, costing(20, 3)))
     assert (type(error), error.retry_after_s) == (kind, wait_s)
+
+
+async def test_a_shorter_wait_never_hides_a_longer_one(bench: Bench) -> None:
+    await bench.publish(replace(PLENTY, requests_per_min=90, concurrency=90))
+    for number in range(90):
+        await admit(bench, call(number))
+    error = await refused(admit(bench, call(90)))  # a request in two thirds of a second, a place in one
+    assert (type(error), error.retry_after_s) == (ConcurrencyLimited, 1)
 
 
 @pytest.mark.parametrize("limit", [1, 7, 20, 59, 1_000, 99_999_999])
@@ -238,7 +263,7 @@ async def test_the_output_is_cut_to_what_is_left_of_the_month(bench: Bench) -> N
     await bench.publish(replace(PLENTY, monthly_tokens=150))
     assert (await admit(bench, call(1))).output_tokens_max == 100  # and 20 of prompt at most
     assert (await admit(bench, call(2))).output_tokens_max == 10
-    assert type(await refused(admit(bench, call(3)))) is REFUSALS["month"]
+    assert type(await refused(admit(bench, call(3)))) is AllowanceHeld
 
 
 async def test_a_lease_counts_until_the_millisecond_it_ends(bench: Bench) -> None:

@@ -110,6 +110,15 @@ async def test_a_refund_never_fills_a_bucket_beyond_its_capacity(bench: Bench) -
     assert level(bench, "tokens") == 600
 
 
+async def test_a_call_admitted_before_there_was_a_token_limit_gets_nothing_back_from_it(bench: Bench) -> None:
+    await bench.publish(replace(LIMITS, tokens_per_min=None))
+    await admit(bench)
+    await bench.publish(LIMITS)
+    await admit(bench, 2)
+    await bench.limiter.settle(ONE, bill(prompt=12, completion=34))
+    assert level(bench, "tokens") == 600 - 30 - 46
+
+
 @pytest.mark.parametrize("credits", [0, MICRO // 2, MICRO, 3 * MICRO])
 async def test_no_more_credit_is_charged_than_was_held(bench: Bench, credits: int) -> None:
     await admit(bench)

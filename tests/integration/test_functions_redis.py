@@ -18,7 +18,7 @@ from gateway.core.usage import Detail
 from gateway.errors import GatewayError, KeysNotLoaded, LimitsUnavailable
 from gateway.state.client import Pipe, connect
 from gateway.state.directory import KeyDirectory
-from gateway.state.functions import LIBRARY, VERBS, Functions, source
+from gateway.state.functions import NAME, VERBS, Functions, source
 from gateway.state.limiter import RedisLimiter
 from tests.fakes import KEY, Bench, call, credential_of, record
 
@@ -55,7 +55,7 @@ def test_every_function_says_what_it_takes_and_what_it_returns(verb: str) -> Non
 
 @each_verb
 def test_every_function_is_registered_under_its_name(verb: str) -> None:
-    assert f"'{LIBRARY}_{verb}'" in LUA[verb]
+    assert f"'{NAME}_{verb}'" in LUA[verb]
 
 
 @each_verb
@@ -114,9 +114,10 @@ async def test_many_who_find_no_functions_at_once_all_get_their_answer(pipe: Pip
 async def test_loading_again_changes_nothing(pipe: Pipe, client: Any) -> None:
     functions = Functions(pipe)
     await functions.load()
-    before = client.function_list(LIBRARY, True)
+    before = client.function_list(functions.library, True)
     await functions.load()
-    assert client.function_list(LIBRARY, True) == before
+    assert client.function_list(functions.library, True) == before
+    assert len(before) == 1
 
 
 async def test_a_server_without_keys_has_no_verdict(pipe: Pipe) -> None:
@@ -128,7 +129,15 @@ async def test_a_function_that_fails_is_no_verdict(pipe: Pipe) -> None:
     with pytest.raises(LimitsUnavailable):
         await Functions(pipe).call("admit", ["{s00}:x"] * 8, ["no", "numbers"] * 6)
     with pytest.raises(LimitsUnavailable):
-        await Functions(pipe, "#!lua name=llmgw1\nthis is no lua").call("admit", [], [])
+        await Functions(pipe, f"#!lua name={NAME}\nthis is no lua").call("admit", [], [])
+
+
+async def test_two_versions_run_beside_each_other(pipe: Pipe, client: Any) -> None:
+    old, new = Functions(pipe), Functions(pipe, source() + "\n-- newer")
+    assert old.library != new.library
+    for functions in (old, new, old):
+        await RedisLimiter(functions, 1).void(call(1))
+    assert len(client.function_list("llmgw_*")) == 2
 
 
 async def test_a_key_of_another_type_is_no_verdict_and_nothing_is_written(pipe: Pipe, client: Any) -> None:

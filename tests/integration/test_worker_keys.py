@@ -138,6 +138,7 @@ async def test_an_older_version_never_replaces_a_newer_one(fleet: Fleet) -> None
             await fleet.directory.publish(key, spent)
 
         is_ready = fleet.directory.is_ready
+        incarnation = fleet.directory.incarnation
         begin = fleet.directory.begin
         mark_ready = fleet.directory.mark_ready
 
@@ -184,6 +185,7 @@ async def test_half_a_hydration_is_none(fleet: Fleet) -> None:
             await fleet.directory.publish(key, spent)
 
         is_ready = fleet.directory.is_ready
+        incarnation = fleet.directory.incarnation
         begin = fleet.directory.begin
         mark_ready = fleet.directory.mark_ready
 
@@ -212,6 +214,7 @@ async def test_redis_that_loses_its_data_under_a_hydration_is_not_called_ready(f
             await fleet.directory.publish(key, spent)
 
         is_ready = fleet.directory.is_ready
+        incarnation = fleet.directory.incarnation
         begin = fleet.directory.begin
         mark_ready = fleet.directory.mark_ready
 

@@ -43,4 +43,4 @@ def test_functions_touch_only_keys_they_were_given() -> None:
     assert {command for command, _ in calls} >= {"TIME"} or "redis.call('TIME')" in source()
     for command, key in calls:
         assert re.fullmatch(r"KEYS\[\d+\]|keys\.\w+|key|\w+_key|stream", key), (command, key)
-    assert all(f"llmgw1_{verb}" in source() for verb in VERBS)
+    assert all(f"LIBRARY_{verb}" in source() for verb in VERBS)

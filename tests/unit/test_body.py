@@ -9,9 +9,10 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from gateway.errors import BadRequest, BodyTooLarge, BodyTooSlow, CallAbandoned, EncodingUnsupported
+from gateway.errors import BadRequest, BodyTooLarge, BodyTooSlow, CallAbandoned, EncodingUnsupported, Overloaded
 from gateway.web import body
-from gateway.web.body import DEPTH_MAX, check_depth
+from gateway.web.body import DEPTH_MAX, Intake, check_depth
+from tests.fakes import turns
 
 BIG = 10_000_000
 
@@ -48,14 +49,14 @@ GONE = {"type": "http.disconnect"}
     ],
 )
 async def test_a_body_is_read_to_its_end(messages: list[dict[str, Any]], whole: bytes) -> None:
-    assert await body.read(Client(*messages).receive, [], 3) == whole
+    assert await Intake(3).read(Client(*messages).receive, []) == whole
 
 
 @pytest.mark.parametrize("length", [b"4", b"100000000000000000000000"])
 async def test_a_body_that_says_it_is_too_large_is_not_read(length: bytes) -> None:
     client = Client()
     with pytest.raises(BodyTooLarge):
-        await body.read(client.receive, [(b"content-length", length)], 3)
+        await Intake(3).read(client.receive, [(b"content-length", length)])
     assert client.asked == 0
 
 
@@ -63,30 +64,43 @@ async def test_a_body_that_says_it_is_too_large_is_not_read(length: bytes) -> No
 async def test_a_body_that_grows_too_large_is_left_there(headers: list[tuple[bytes, bytes]]) -> None:
     client = Client(part(b"ab", True), part(b"cd", True))
     with pytest.raises(BodyTooLarge):
-        await body.read(client.receive, headers, 3)
+        await Intake(3).read(client.receive, headers)
     assert client.asked == 2
 
 
 async def test_a_client_that_leaves_has_left() -> None:
     with pytest.raises(CallAbandoned):
-        await body.read(Client(part(b"a", True), GONE).receive, [], 3)
+        await Intake(3).read(Client(part(b"a", True), GONE).receive, [])
 
 
 async def test_a_body_that_does_not_come_is_not_waited_for(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(body, "BODY_S", 0.0)
     with pytest.raises(BodyTooSlow):
-        await body.read(Client(part(b"a", True)).receive, [], 3)
+        await Intake(3).read(Client(part(b"a", True)).receive, [])
 
 
 @pytest.mark.parametrize("encoding", [b"gzip", b"br", b"identity, gzip", b" GZIP "])
 async def test_an_encoded_body_is_refused(encoding: bytes) -> None:
     with pytest.raises(EncodingUnsupported):
-        await body.read(Client().receive, [(b"content-encoding", encoding)], 3)
+        await Intake(3).read(Client().receive, [(b"content-encoding", encoding)])
 
 
 @pytest.mark.parametrize("encoding", [b"", b"identity", b" Identity "])
 async def test_a_body_that_is_as_it_is_may_say_so(encoding: bytes) -> None:
-    assert await body.read(Client(part(b"a")).receive, [(b"content-encoding", encoding)], 3) == b"a"
+    assert await Intake(3).read(Client(part(b"a")).receive, [(b"content-encoding", encoding)]) == b"a"
+
+
+async def test_all_bodies_that_are_on_their_way_are_bounded_together(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(body, "ARRIVING_BYTES_MAX", 5)
+    intake = Intake(4)
+    slow = asyncio.create_task(intake.read(Client(part(b"abc", True)).receive, []))
+    await turns(3)
+    with pytest.raises(Overloaded):
+        await intake.read(Client(part(b"abc")).receive, [])
+    assert await intake.read(Client(part(b"ab")).receive, []) == b"ab"
+    slow.cancel()
+    await asyncio.gather(slow, return_exceptions=True)
+    assert await intake.read(Client(part(b"abcd")).receive, []) == b"abcd", "what is over counts no more"
 
 
 def nested(depth: int, inner: str = "1") -> bytes:

@@ -7,7 +7,7 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from gateway.dialects import frames, ollama, openai_chat, plain
+from gateway.dialects import frames, ollama, openai_answer, plain
 from gateway.dialects.asked import Asked, Renderer
 from gateway.dialects.frames import LINE_BYTES_MAX, Lines, sse
 from gateway.errors import GatewayError, StreamBroken
@@ -47,13 +47,13 @@ def rendered(renderer: Renderer, pieces: list[bytes]) -> bytes:
         for batch in (*(lines.feed(piece) for piece in pieces), lines.rest()):
             for line in batch:
                 reply = ollama.read(line)
-                out += renderer.last(reply) if reply.done else renderer.feed(reply)
+                out += renderer.last(reply, reply.counts()) if reply.done else renderer.feed(reply)
     except GatewayError as error:
         out += renderer.error(error)
     return out
 
 
-@pytest.mark.parametrize("dialect", [openai_chat, plain], ids=["OpenAI", "plain"])
+@pytest.mark.parametrize("dialect", [openai_answer, plain], ids=["OpenAI", "plain"])
 @given(body=RECORDED, data=st.data())
 def test_a_client_gets_the_same_bytes_wherever_the_backends_were_cut(
     dialect: Any, body: bytes, data: st.DataObject

@@ -5,9 +5,10 @@ from typing import Any
 import msgspec
 import pytest
 
-from gateway.dialects import ollama, openai_chat, openai_errors
+from gateway.dialects import ollama, openai_errors
 from gateway.dialects.asked import Asked
-from gateway.dialects.openai_chat import IMAGES_MAX, MESSAGES_MAX, TOOLS_MAX, Renderer, parse
+from gateway.dialects.openai_answer import Renderer
+from gateway.dialects.openai_chat import IMAGES_MAX, MESSAGES_MAX, TOOLS_MAX, parse
 from gateway.errors import BadRequest, CreditsExhausted, Draining, Unauthorized, every_error
 
 USER = {"role": "user", "content": "hi"}
@@ -80,6 +81,12 @@ def test_nothing_is_forced_when_absent_or_null() -> None:
     assert upstream() == upstream(**dict.fromkeys(EVERY)) == {"options": {}}
     plain = asked_for()
     assert (plain.streamed, plain.include_usage, plain.output_tokens_max, plain.end_user) == (False, False, None, "")
+
+
+def test_tools_are_left_out_when_none_is_to_be_called() -> None:
+    assert upstream(tools=[TOOL], tool_choice="none") == {"options": {}}
+    for choice in ("auto", "required", {"type": "function", "function": {"name": "f"}}):
+        assert upstream(tools=[TOOL], tool_choice=choice)["tools"] == [TOOL]
 
 
 def test_fields_that_ollama_has_no_use_for_are_passed_over() -> None:
@@ -201,7 +208,7 @@ def stream(*lines: bytes, **fields: Any) -> list[Any]:
     renderer, out = Renderer(asked_for(stream=True, **fields), "019a-b", 1700), b""
     for line in lines:
         reply = ollama.read(line)
-        out += renderer.last(reply) if reply.done else renderer.feed(reply)
+        out += renderer.last(reply, reply.counts()) if reply.done else renderer.feed(reply)
     return events(out)
 
 
@@ -265,7 +272,8 @@ def test_thoughts_go_under_both_names_that_clients_read() -> None:
 
 
 def whole(line: bytes) -> Any:
-    return msgspec.json.decode(Renderer(asked_for(), "id", 1).whole(ollama.read(line)))
+    reply = ollama.read(line)
+    return msgspec.json.decode(Renderer(asked_for(), "id", 1).whole(reply, reply.counts()))
 
 
 def test_a_whole_answer_is_one_object() -> None:
@@ -295,7 +303,7 @@ def test_a_failure_in_the_stream_is_a_frame_and_no_done() -> None:
 
 @pytest.mark.parametrize("kind", list(every_error()), ids=lambda kind: kind.__name__)
 def test_every_error_has_openais_form(kind: Any) -> None:
-    status, body = openai_chat.render_error(kind())
+    status, body = openai_errors.render(kind())
     error = msgspec.json.decode(body)["error"]
     assert (status, error["code"], error["param"]) == (kind.status, kind.code, None)
     assert error["message"]

@@ -5,7 +5,7 @@ import asyncio
 import pytest
 
 from gateway import outbox
-from gateway.errors import Draining
+from gateway.errors import CallAbandoned, Draining
 from gateway.outbox import Outbox
 from tests.fakes import turns
 
@@ -72,14 +72,15 @@ def test_the_stop_is_called_once_even_when_it_was_asked_for_before_it_was_known(
     if before:
         out.leave()
     out.stops_with(lambda: stops.append(1))
-    for again in (out.cut, out.leave, out.cut):
+    for again in (lambda: out.cut(Draining()), out.leave, lambda: out.cut(Draining())):
         again()
     assert stops == [1]
+    assert type(out.reason) is (CallAbandoned if before else Draining), "the first reason counts"
 
 
 async def test_a_cut_call_may_still_tell_its_client_why() -> None:
     out = Outbox()
-    out.cut()
+    out.cut(Draining())
     out.put(b"why")
     out.end()
     assert (await taken(out), out.gone) == ([b"why"], False)

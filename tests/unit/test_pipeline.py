@@ -9,9 +9,9 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from gateway.core.call import Bill
-from gateway.dialects import openai_chat, plain
+from gateway.dialects import openai_answer, plain
 from gateway.dialects.frames import LINE_BYTES_MAX
-from gateway.errors import BackendBusy, BackendTimeout, GatewayError, ModelNotFound, StreamBroken
+from gateway.errors import BackendBusy, BackendTimeout, Draining, GatewayError, LeaseLost, ModelNotFound, StreamBroken
 from gateway.outbox import Outbox
 from gateway.pipeline import Pipeline
 from gateway.running import Running
@@ -38,7 +38,7 @@ class Life:
         self._pipeline = Pipeline(self.leases, fleet, lambda: 100, self.observer)
 
     def start(self, renderer: Any = None) -> "Life":
-        renderer = renderer or openai_chat.Renderer(asked(), self._call.id, 1)
+        renderer = renderer or openai_answer.Renderer(asked(), self._call.id, 1)
         self.running.start(self._pipeline.run(self._call, renderer, self.out), self.out)
         return self
 
@@ -243,9 +243,12 @@ async def test_an_answer_that_was_complete_is_charged_as_counted_and_sent_whatev
 ) -> None:
     """The backend has said `done`, only its connection has not ended: the client leaves, or the replica stops."""
     body = (ONE, LAST) if streamed else (WHOLE,)
-    life = Life(FakeFleet(*body, tail=asyncio.Event()), streamed=streamed).start()
+    tail = asyncio.Event()
+    life = Life(FakeFleet(*body, tail=tail), streamed=streamed).start()
     await turns(TURNS_MAX)
-    life.out.leave() if gone else life.out.cut()
+    life.out.leave() if gone else life.running.cut()
+    await turns(3)
+    tail.set()
     await life.end()
     assert (life.charged, life.bill.estimated) == ((3, 2, True), False)
     assert gone or b'"finish_reason":"stop"' in life.got
@@ -266,13 +269,22 @@ async def test_a_call_that_is_cut_before_its_answer_is_refused_with_a_status() -
     life.running.cut()
     await life.end()
     assert life.out.refusal
-    assert (life.out.refusal.code, life.charged) == ("draining", (10, 0, False))
+    assert (life.out.refusal.code, life.charged) == ("draining", (0, 0, False))
+
+
+async def test_a_call_whose_lease_is_lost_is_ended_and_told_so() -> None:
+    life = Life(FakeFleet(ONE, asyncio.Event())).start()
+    await turns(TURNS_MAX)
+    life.leases.cuts[0](LeaseLost())
+    await life.end()
+    assert life.frames() == ["a", "lease_lost"]
+    assert life.bill.detail.status == "lease_lost"
 
 
 class Broken(plain.Renderer):
     """Fails as nobody planned for."""
 
-    def feed(self, reply: Any) -> bytes:
+    def feed(self, *_: Any) -> bytes:
         raise ZeroDivisionError
 
     whole = feed
@@ -299,7 +311,7 @@ async def _disturbed(steps: list[Any], at: int, how: str, streamed: bool) -> Lif
     body = [asyncio.Event() if step == "wait" else step() if step is StreamBroken else step for step in steps]
     life = Life(FakeFleet(*body), streamed=streamed).start()
     await turns(at)
-    getattr(life.out, how)()
+    life.out.leave() if how == "leave" else life.out.cut(Draining())
     for step in body:
         if isinstance(step, asyncio.Event):
             step.set()

@@ -80,7 +80,7 @@ LAST = ollama.read(
 
 def test_a_stream_is_lines_and_the_last_one_counts() -> None:
     renderer = plain.Renderer(asked(), "id", 1)
-    out = renderer.feed(ollama.read(b'{"response":"a"}')) + renderer.last(LAST)
+    out = renderer.feed(ollama.read(b'{"response":"a"}')) + renderer.last(LAST, LAST.counts())
     first, last = (msgspec.json.decode(line) for line in out.splitlines())
     assert first == {"response": "a", "done": False}
     assert (last["done"], last["done_reason"], last["id"]) == (True, "length", "id")
@@ -89,7 +89,8 @@ def test_a_stream_is_lines_and_the_last_one_counts() -> None:
 
 def test_a_whole_answer_is_one_object_and_a_failure_one_line() -> None:
     renderer = plain.Renderer(asked(), "id", 1)
-    whole = msgspec.json.decode(renderer.whole(ollama.read(b'{"response":"ab","done":true}')))
+    reply = ollama.read(b'{"response":"ab","done":true}')
+    whole = msgspec.json.decode(renderer.whole(reply, reply.counts()))
     assert (whole["response"], whole["done"], whole["done_reason"]) == ("ab", True, "stop")
     failure = renderer.error(StreamBroken())
     assert failure.endswith(b"}\n")

@@ -50,7 +50,7 @@ def test_the_order_depends_on_the_backends_alone() -> None:
         ([], "no_backend"),
         ([backend("a", healthy=False)], "no_backend"),
         ([backend("a", has=(OTHER,))], "model_not_found"),
-        ([backend("a", has=(OTHER,)), backend("b", healthy=False)], "model_not_found"),
+        ([backend("a", has=(OTHER,)), backend("b", healthy=False)], "no_backend"),
         ([backend("a", has=(OTHER,)), backend("b")], ""),
         ([backend("a")], ""),
     ],

@@ -3,6 +3,7 @@
 import asyncio
 from typing import Any
 
+from gateway.errors import Draining
 from gateway.outbox import Outbox
 from gateway.running import Running
 from tests.fakes import turns
@@ -48,6 +49,7 @@ async def test_cutting_stops_every_call_once() -> None:
     running.cut()
     running.cut()
     assert stops == ["a", "b"]
+    assert [type(out.reason) for out in running._calls.values()] == [Draining, Draining]
     done.set()
     await running.drain(5)
 

@@ -9,13 +9,14 @@ from hypothesis import strategies as st
 from gateway.core import usage
 from gateway.core.call import Bill
 from gateway.core.pricing import MICRO
-from gateway.core.tally import CUT_SHORT, Counts, Tally, if_lost
+from gateway.core.tally import SYSTEM_TOKENS_MAX, Counts, Tally, if_lost
 from gateway.errors import (
     BackendFault,
     BackendTimeout,
     CallAbandoned,
     Draining,
     GatewayError,
+    LeaseLost,
     ModelNotFound,
     StreamBroken,
 )
@@ -25,7 +26,8 @@ COUNTS = Counts(prompt_tokens=11, completion_tokens=22, load_ns=7_000_000, finis
 
 
 def sent(tally: Tally) -> None:
-    tally.sent_to("node")
+    tally.backend = "node"
+    tally.sent()
 
 
 def seen(tally: Tally) -> None:
@@ -41,6 +43,12 @@ def ended(error: type[GatewayError]) -> Callable[[Tally], None]:
     return lambda tally: tally.ended(error.code, error.status)
 
 
+def granted(tally: Tally) -> None:
+    tally.admitted(2)
+
+
+MUCH = Counts(prompt_tokens=11, completion_tokens=10**9)
+
 # tokens of the prompt (10 are expected), tokens of the answer, whether the price is due, estimated
 TABLE: list[tuple[str, list[Callable[[Tally], None]], tuple[int, int, bool, bool]]] = [
     ("success: what the backend counted", [sent, seen, counted(COUNTS)], (11, 22, True, False)),
@@ -53,7 +61,16 @@ TABLE: list[tuple[str, list[Callable[[Tally], None]], tuple[int, int, bool, bool
     ("gone before the first token", [sent, ended(CallAbandoned)], (10, 0, False, True)),
     ("gone after tokens", [sent, seen, ended(CallAbandoned)], (10, 3, True, True)),
     ("cut after tokens", [sent, seen, ended(Draining)], (10, 3, True, True)),
-    ("cut before the first token", [sent, ended(Draining)], (10, 0, False, True)),
+    ("cut before the first token", [sent, ended(Draining)], (0, 0, False, False)),
+    ("lost to somebody who settled it", [sent, seen, ended(LeaseLost)], (0, 0, False, False)),
+    (
+        "more of a prompt than can be",
+        [sent, counted(Counts(prompt_tokens=10**9))],
+        (20 + SYSTEM_TOKENS_MAX, 0, True, True),
+    ),
+    ("more of an answer than it may have", [sent, counted(MUCH)], (11, 100, True, True)),
+    ("more of an answer than was granted", [granted, sent, counted(MUCH)], (11, 2, True, True)),
+    ("more than was granted, but seen", [granted, sent, seen, counted(MUCH)], (11, 3, True, True)),
     ("failed before the first token", [sent, ended(BackendTimeout)], (0, 0, False, False)),
     ("failed after tokens", [sent, seen, ended(StreamBroken)], (0, 0, False, False)),
     ("failed after everything", [sent, seen, counted(COUNTS), ended(BackendFault)], (0, 0, False, False)),
@@ -76,19 +93,22 @@ def test_every_ending_has_its_bill(steps: list[Callable[[Tally], None]], billed:
     )
 
 
-def test_only_a_client_or_a_shutdown_cuts_a_call_short() -> None:
-    assert {"client_gone", "draining"} == CUT_SHORT
-
-
 def test_times_are_counted_from_the_beginning_of_the_call() -> None:
     tally = Tally(call(began_ms=1_000))
-    tally.sent_to("node")
+    tally.backend = "node"
+    tally.sent()
     tally.saw_token(1_040)
     tally.saw_token(1_050)
     tally.completed(COUNTS)
     detail = tally.bill(1_100).detail
     assert (detail.first_token_ms, detail.response_time_ms, detail.load_ms) == (40, 100, 7)
     assert (detail.status, detail.http_status, detail.backend, detail.finish_reason) == ("ok", 200, "node", "stop")
+
+
+def test_the_client_is_told_the_figures_of_the_bill() -> None:
+    tally = Tally(call())
+    told, bill = tally.completed(MUCH), tally.bill(5)
+    assert (told.prompt_tokens, told.completion_tokens) == (bill.prompt_tokens, bill.completion_tokens) == (11, 100)
 
 
 def test_a_failure_is_named_in_the_row() -> None:

@@ -26,8 +26,8 @@ local function admit(KEYS, ARGV)
   local requests = refill(KEYS[4], request_rate, now)
   local tokens = token_rate and refill(KEYS[5], token_rate, now)
   local function answer(granted, reason, wait, at, output_granted)
-    local rl, rr, rt = report(requests, request_rate, key.rpm)
-    local tl, tr, tt = report(tokens, token_rate, key.tpm)
+    local rl, rr, rt = report(requests, request_rate, key.rpm, now)
+    local tl, tr, tt = report(tokens, token_rate, key.tpm, now)
     return {granted, reason, wait, at, output_granted, rl, rr, rt, tl, tr, tt}
   end
   local function refuse(reason, wait) return answer(0, reason, wait, 0, 0) end
@@ -43,25 +43,26 @@ local function admit(KEYS, ARGV)
   local credit = tonumber(account[1])
   if key.metered and not credit then return refuse('not_ready', -1) end
   if token_rate and expected > key.tpm then return refuse('too_large', -1) end
-  if key.metered and credit - (tonumber(account[2]) or 0) < price then return refuse('credits', -1) end
-  if key.monthly then
-    local left = key.monthly - (tonumber(account[3]) or 0) - (tonumber(account[4]) or 0) - prompt_max
-    if left < 1 then return refuse('month', -1) end
-    output = math.min(output, left)
-  end
+  if key.metered and credit < price then return refuse('credits', -1) end
+  local unspent = key.monthly and key.monthly - (tonumber(account[3]) or 0) - prompt_max
+  if unspent and unspent < 1 then return refuse('month', -1) end
 
   -- then what waiting mends: the longest wait of all that is short
   local wait, reason = 0, nil
+  if key.metered and credit - (tonumber(account[2]) or 0) < price then wait, reason = HELD_WAIT_MS, 'held' end
+  local unheld = unspent and unspent - (tonumber(account[4]) or 0)
+  if unheld and unheld < 1 then wait, reason = HELD_WAIT_MS, 'held' end
   if key.concurrency and redis.call('ZCOUNT', KEYS[6], '(' .. str(math.floor(now / 1000)), '+inf') >= key.concurrency then
-    wait, reason = 1000, 'concurrency'
+    wait, reason = HELD_WAIT_MS, 'concurrency'
   end
-  local requests_ms = wait_ms(requests, request_rate, 1)
+  local requests_ms = wait_ms(requests, request_rate, 1, now)
   if requests_ms > wait then wait, reason = requests_ms, 'requests' end
-  local tokens_ms = token_rate and wait_ms(tokens, token_rate, expected) or 0
+  local tokens_ms = token_rate and wait_ms(tokens, token_rate, expected, now) or 0
   if tokens_ms > wait then wait, reason = tokens_ms, 'tokens' end
   if reason then return refuse(reason, wait) end
 
   -- nothing is refused any more; from here on only writes
+  if unheld then output = math.min(output, unheld) end
   local at_ms, deadline = math.floor(now / 1000), str(math.floor(now / 1000) + lease_ms)
   local held_tokens, held_credits = prompt_max + output, key.metered and price or 0
   requests.level = requests.level - request_rate.den
@@ -80,4 +81,4 @@ local function admit(KEYS, ARGV)
     'output', str(output), 'prompt', str(prompt_expected), 'completion', '0', 'detail', ARGV[11])
   return answer(1, '', 0, at_ms, output)
 end
-redis.register_function('llmgw1_admit', admit)
+redis.register_function('LIBRARY_admit', admit)

@@ -16,11 +16,11 @@ local function inspect(KEYS, ARGV)
   local account = redis.call('HMGET', KEYS[3], 'credit', 'credit_held', 'spent:' .. month, 'held:' .. month)
   if key.metered and not account[1] then return {0, 'not_ready'} end
   local request_rate, token_rate = per_minute(key.rpm), key.tpm and per_minute(key.tpm)
-  local rl, rr, rt = report(refill(KEYS[4], request_rate, now), request_rate, key.rpm)
-  local tl, tr, tt = report(token_rate and refill(KEYS[5], token_rate, now), token_rate, key.tpm)
+  local rl, rr, rt = report(refill(KEYS[4], request_rate, now), request_rate, key.rpm, now)
+  local tl, tr, tt = report(token_rate and refill(KEYS[5], token_rate, now), token_rate, key.tpm, now)
   local running = redis.call('ZCOUNT', KEYS[6], '(' .. str(math.floor(now / 1000)), '+inf')
   return {1, '', month, key.monthly or -1, tonumber(account[3]) or 0, tonumber(account[4]) or 0,
     key.metered and tonumber(account[1]) or -1, tonumber(account[2]) or 0, key.concurrency or -1, running,
     rl, rr, rt, tl, tr, tt}
 end
-redis.register_function{function_name = 'llmgw1_inspect', callback = inspect, flags = {'no-writes'}}
+redis.register_function{function_name = 'LIBRARY_inspect', callback = inspect, flags = {'no-writes'}}

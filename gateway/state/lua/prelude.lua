@@ -7,6 +7,7 @@
 
 local LEASE_MEMORY_MS = 3600000     -- how long a settled call is remembered, so that a repeated settle does nothing
 local CLOCK_BACK_US_MAX = 5000000   -- a clock that went back further than this restarts a bucket's time
+local HELD_WAIT_MS = 1000           -- a guess at when a running call ends and gives back what it holds
 local MINUTE_US = 60000000
 
 local function clock()
@@ -65,22 +66,24 @@ local function refill(key, rate, now)
   return {level = math.min(level, rate.full), at = now}
 end
 
--- Milliseconds until the bucket holds `tokens`.
-local function wait_ms(bucket, rate, tokens)
-  return math.max(0, math.ceil((tokens * rate.den - bucket.level) / rate.num / 1000))
+-- Milliseconds until the bucket holds `tokens`. A bucket of a clock that has gone back gains nothing until it is caught up.
+local function wait_ms(bucket, rate, tokens, now)
+  local short = tokens * rate.den - bucket.level
+  if short <= 0 then return 0 end
+  return math.ceil((math.ceil(short / rate.num) + math.max(0, bucket.at - now)) / 1000)
 end
 
 -- Value and expiry together: a bucket that would be full again is as good as a missing one.
 local function keep(key, bucket, rate, now)
-  local full_ms = math.ceil((rate.full - bucket.level) / rate.num / 1000) + math.ceil(math.max(0, bucket.at - now) / 1000)
+  local full_ms = wait_ms(bucket, rate, rate.full / rate.den, now)
   redis.call('HSET', key, 'level', str(bucket.level), 'at', str(bucket.at), 'den', str(rate.den))
   redis.call('PEXPIRE', key, str(full_ms + 1000))
 end
 
 -- {limit, left, milliseconds until full} for the client's headers; -1 where there is no limit.
-local function report(bucket, rate, limit)
+local function report(bucket, rate, limit, now)
   if not rate then return -1, -1, 0 end
-  return limit, math.max(0, math.floor(bucket.level / rate.den)), wait_ms(bucket, rate, limit)
+  return limit, math.max(0, math.floor(bucket.level / rate.den)), wait_ms(bucket, rate, limit, now)
 end
 
 -- Who the key is, or nil and the reason: 'not_ready' while Redis may lack keys, 'unknown' for all that earns a 401.

@@ -19,4 +19,4 @@ local function publish(KEYS, ARGV)
   redis.call('HSET', KEYS[1], 'version', str(version), unpack(ARGV, 5))
   return 1
 end
-redis.register_function('llmgw1_publish', publish)
+redis.register_function{function_name = 'LIBRARY_publish', callback = publish, flags = {'allow-oom'}}

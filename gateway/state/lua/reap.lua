@@ -26,4 +26,4 @@ local function reap(KEYS, ARGV)
   emit(KEYS[7], ARGV[2], ARGV[1], held, prompt, completion, credits, '1', last[3])
   return 1
 end
-redis.register_function{function_name = 'llmgw1_reap', callback = reap, flags = {'allow-oom'}}
+redis.register_function{function_name = 'LIBRARY_reap', callback = reap, flags = {'allow-oom'}}

@@ -16,4 +16,4 @@ local function renew(KEYS, ARGV)
   redis.call('ZADD', KEYS[3], deadline, ARGV[2] .. ':' .. ARGV[1])
   return 1
 end
-redis.register_function{function_name = 'llmgw1_renew', callback = renew, flags = {'allow-oom'}}
+redis.register_function{function_name = 'LIBRARY_renew', callback = renew, flags = {'allow-oom'}}

@@ -19,4 +19,4 @@ local function settle(KEYS, ARGV)
   emit(KEYS[7], ARGV[2], ARGV[1], held, prompt, completion, credits, ARGV[6] == '1' and '1' or '0', ARGV[7])
   return 1
 end
-redis.register_function{function_name = 'llmgw1_settle', callback = settle, flags = {'allow-oom'}}
+redis.register_function{function_name = 'LIBRARY_settle', callback = settle, flags = {'allow-oom'}}

@@ -28,4 +28,4 @@ local function void(KEYS, ARGV)
   end
   return 1
 end
-redis.register_function{function_name = 'llmgw1_void', callback = void, flags = {'allow-oom'}}
+redis.register_function{function_name = 'LIBRARY_void', callback = void, flags = {'allow-oom'}}
