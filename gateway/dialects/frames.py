@@ -9,24 +9,37 @@ SSE_DONE = b"data: [DONE]\n\n"
 class Lines:
     """Splits a body into lines however it was cut. Owns no socket: it is fed bytes."""
 
-    __slots__ = ("_rest",)
+    __slots__ = ("_bytes", "_parts")
 
     def __init__(self) -> None:
-        self._rest = b""
+        self._parts: list[bytes] = []
+        self._bytes = 0
 
     def feed(self, piece: bytes) -> list[bytes]:
         """The lines that are complete now, without their ends and without empty ones.
 
         Raises `StreamBroken` once a line grows beyond LINE_BYTES_MAX.
         """
-        *lines, self._rest = (self._rest + piece).split(b"\n")
-        if len(self._rest) > LINE_BYTES_MAX:
-            raise StreamBroken("The model server sent a line that is too long.")
+        if b"\n" not in piece:
+            self._keep(piece)
+            return []
+        first, *lines = piece.split(b"\n")
+        lines.insert(0, b"".join([*self._parts, first]))
+        self._parts, self._bytes = [], 0
+        self._keep(lines.pop())
         return [line for line in lines if line.strip()]
+
+    def _keep(self, start: bytes) -> None:
+        """The start of a line. Parts are joined only when it is whole, so that its cost does not grow with its cuts."""
+        self._parts.append(start)
+        self._bytes += len(start)
+        if self._bytes > LINE_BYTES_MAX:
+            raise StreamBroken("The model server sent a line that is too long.")
 
     def rest(self) -> list[bytes]:
         """What stands after the last line end, once the body has ended."""
-        line, self._rest = self._rest, b""
+        line = b"".join(self._parts)
+        self._parts, self._bytes = [], 0
         return [line] if line.strip() else []
 
 

@@ -10,8 +10,10 @@ from gateway.errors import BadRequest, BodyTooLarge, BodyTooSlow, CallAbandoned,
 BODY_S = 30.0
 ARRIVING_BYTES_MAX = 256 << 20
 DEPTH_MAX = 64
-# A string (to the end of the body if it never closes) or a bracket. Possessive, so that the scan never goes back.
-_TOKENS = re.compile(rb'"[^"\\]*+(?:\\.[^"\\]*+)*+(?:"|\\?\Z)|[\[{]|[\]}]', re.DOTALL)
+# A string, to the end of the body if it never closes. Possessive, so that the scan never goes back.
+_STRINGS = re.compile(rb'"[^"\\]*+(?:\\.[^"\\]*+)*+(?:"|\\?\Z)', re.DOTALL)
+_BRACKETS = bytes.maketrans(b"{}", b"[]")
+_OTHERS = bytes(set(range(256)) - set(b"[]{}"))
 
 
 class Intake:
@@ -59,15 +61,14 @@ class Intake:
 
 
 def check_depth(body: bytes) -> None:
-    """Raises `BadRequest` for JSON nested deeper than DEPTH_MAX, in one linear scan."""
+    """Raises `BadRequest` for JSON nested deeper than DEPTH_MAX. Every step is one pass at the speed of C.
+
+    Each round takes away the innermost pairs; whether brackets match is for the decoder to say.
+    """
     if body.count(b"[") + body.count(b"{") <= DEPTH_MAX:
         return
-    depth = 0
-    for token in _TOKENS.finditer(body):
-        first = body[token.start()]
-        if first in b"[{":
-            depth += 1
-            if depth > DEPTH_MAX:
-                raise BadRequest(f"The JSON is nested more than {DEPTH_MAX} levels deep.")
-        elif first in b"]}":
-            depth -= 1
+    brackets = _STRINGS.sub(b"", body).translate(_BRACKETS, _OTHERS)
+    for _ in range(DEPTH_MAX):
+        brackets = brackets.replace(b"[]", b"")
+    if brackets.count(b"[") > 0:
+        raise BadRequest(f"The JSON is nested more than {DEPTH_MAX} levels deep.")

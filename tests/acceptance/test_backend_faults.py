@@ -8,6 +8,7 @@ from typing import Any
 import httpx
 
 from gateway.dev.fake_faults import Behaviour
+from gateway.dev.fake_models import MODELS
 from gateway.dev.fake_ollama import FakeOllama
 from tests.acceptance.conftest import Start
 from tests.world import World, bearer, chat
@@ -110,6 +111,24 @@ async def test_another_node_answers_when_one_is_dead_busy_or_cannot_load(start: 
     await other.stop()
 
 
+async def test_a_model_whose_only_node_is_away_is_not_called_unknown(start: Start, fake: FakeOllama) -> None:
+    other = FakeOllama(models=tuple(model for model in MODELS if model.name != "llama3.2:3b"))
+    await other.start()
+    async with start([fake.url, other.url]) as world:
+        key = await world.create_key()
+        assert (await world.http.post(world.url + CHAT, headers=bearer(key), json=chat())).status_code == 200
+        await fake.stop()
+        async with asyncio.timeout(NOTICED_S):
+            while "down" not in (await world.http.get(f"{world.url}/ready")).json()["backends"].values():
+                pass
+        reply = await world.http.post(world.url + CHAT, headers=bearer(key), json=chat())
+        assert (reply.status_code, _code(reply)) == (503, "no_backend")
+        nobody_has = await world.http.post(world.url + CHAT, headers=bearer(key), json=chat(model="nope"))
+        assert (nobody_has.status_code, _code(nobody_has)) == (404, "model_not_found")
+        await world.rows(1)
+    await other.stop()
+
+
 async def test_no_node_at_all_is_503_and_costs_nothing(world: World, fake: FakeOllama) -> None:
     key = await world.create_key(rate_limit_per_min=20)
     await fake.stop()
@@ -125,6 +144,38 @@ async def test_no_node_at_all_is_503_and_costs_nothing(world: World, fake: FakeO
     stranger = await world.http.post(world.url + CHAT, headers=bearer("llm_nobody"), json=chat())
     assert stranger.status_code == 401
     assert len(await world.rows(int(first.status_code == 502))) <= 1
+
+
+async def test_absurd_counts_can_neither_empty_an_account_nor_lose_a_row(world: World, fake: FakeOllama) -> None:
+    key = await world.create_key(credits=9, monthly_token_limit=5_000)
+    lies = [
+        {"eval_count": 2**31},
+        {"eval_count": 10**30},
+        {"prompt_eval_count": 100_000, "eval_count": 1},
+        {"eval_count": 3, "eval_duration": 2_500_000_000_000_000_000},
+        {"eval_count": 3, "done_reason": "st\0op" + "x" * 1_000},
+        {"eval_count": -5},
+    ]
+    answered = []
+    for lie in lies:
+        last = {"model": "m", "message": {"role": "assistant", "content": "a"}, "done": True, "prompt_eval_count": 7}
+        body = json.dumps(last | lie)
+        response = {"status": 200, "headers": [["Content-Type", "application/json"]], "body": body}
+        fake.replay("/api/chat", response)
+        reply = await world.http.post(world.url + CHAT, headers=bearer(key), json=chat(max_tokens=100))
+        if reply.status_code == 200:
+            answered.append(reply.json()["usage"])
+        else:
+            assert (reply.status_code, _code(reply)) == (502, "stream_broken"), lie  # no integer at all
+    rows = await world.rows(len(lies))
+    good = [row for row in rows if row["status"] == "ok"]
+    assert len(good) == len(answered) >= len(lies) - 1
+    for row, usage in zip(good, answered, strict=True):
+        assert (row["prompt_tokens"], row["completion_tokens"]) == (usage["prompt_tokens"], usage["completion_tokens"])
+        assert row["completion_tokens"] <= 100
+        assert row["prompt_tokens"] <= 5_000
+    assert (await world.usage(key))["monthly_tokens"]["spent"] == sum(row["total_tokens"] for row in rows)
+    assert not await world.redis.exists("{s00}:usage:dead")
 
 
 async def test_only_our_own_headers_and_fields_reach_a_node(world: World, fake: FakeOllama) -> None:

@@ -99,6 +99,8 @@ async def test_the_admin_api_refuses_bad_bodies_and_strangers(world: World) -> N
     for body in _bad_keys():
         reply = await world.http.post(url, headers=secret, json=body)
         assert (reply.status_code, _code(reply.json())) == (400, "invalid_request"), body
+    deep = await world.http.post(url, headers=secret, content=b'{"label":' * DEEP + b"1" + b"}" * DEEP)
+    assert deep.status_code == 400
     assert (await world.http.delete(f"{url}/unknown", headers=secret)).status_code == 404
     assert len((await world.admin("GET", "/admin/api-keys")).json()["data"]) == 1
 

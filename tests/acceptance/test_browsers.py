@@ -5,7 +5,10 @@ from tests.acceptance.conftest import Start
 from tests.world import bearer, chat
 
 MINE, OTHER = "https://chat.example.org", "https://evil.example.org"
-PREFLIGHT = {"Access-Control-Request-Method": "POST", "Access-Control-Request-Headers": "authorization,content-type"}
+PREFLIGHT = {
+    "Access-Control-Request-Method": "POST",
+    "Access-Control-Request-Headers": "authorization,content-type,x-stainless-lang",
+}
 
 
 async def test_listed_origins_may_call_and_read_limits_and_others_may_not(start: Start, fake: FakeOllama) -> None:

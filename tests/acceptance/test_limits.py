@@ -71,6 +71,22 @@ async def test_credits_and_monthly_tokens_run_out_in_the_words_of_each_dialect(w
     await world.rows(1)
 
 
+async def test_tokens_that_are_only_held_are_not_called_used_up(world: World, fake: FakeOllama) -> None:
+    key = await world.create_key(monthly_token_limit=20_000)
+    fake.behaviour = Behaviour(hang=True)
+    calls = []
+    for number in (1, 2):
+        calls.append(asyncio.create_task(_ask(world, key)))
+        await fake.ledger.until(lambda ledger, number=number: ledger.open == number)
+    refused = await _ask(world, key)
+    assert (refused.status_code, refused.json()["error"]["code"]) == (429, "rate_limit_exceeded")
+    assert int(refused.headers["retry-after"]) > 0
+    for call in calls:
+        call.cancel()
+    await asyncio.gather(*calls, return_exceptions=True)
+    await world.rows(2)
+
+
 async def test_the_output_is_capped_to_what_is_left_of_the_month(world: World, fake: FakeOllama) -> None:
     key = await world.create_key(monthly_token_limit=1_000)
     fake.behaviour = Behaviour(tokens=5_000)

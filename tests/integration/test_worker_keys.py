@@ -227,6 +227,33 @@ async def test_redis_that_loses_its_data_under_a_hydration_is_not_called_ready(f
     assert await fleet.pipe.call("TTL", keyspace.ready(0)) == -1
 
 
+async def test_a_restarted_redis_that_lost_its_last_second_is_told_of_every_key_again(fleet: Fleet) -> None:
+    """Its sentinel has survived, so a key it has forgotten would be told that it does not exist."""
+    kept, lost = record(1), record(2)
+    for key in (kept, lost):
+        await fleet.store.create(key)
+    run = "first"
+
+    class Restarted:
+        publish = fleet.directory.publish
+        is_ready = fleet.directory.is_ready
+        begin = fleet.directory.begin
+        mark_ready = fleet.directory.mark_ready
+
+        async def incarnation(self) -> str:
+            return run
+
+    hydrator = fleet.hydrator(directory=Restarted())
+    assert await hydrator.run_once() >= 2
+    await fleet.pipe.call("DEL", keyspace.KeyNames(lost.id, SHARDS).key)
+    await hydrator.run_once()
+    assert not await fleet.known(lost.id)
+    run = "second"
+    await hydrator.run_once()
+    assert await fleet.known(lost.id)
+    assert await fleet.known(kept.id)
+
+
 async def test_one_shard_that_lost_its_data_is_filled_again(fleet: Fleet) -> None:
     for number in range(20):
         await fleet.store.create(record(number))

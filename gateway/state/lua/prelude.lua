@@ -117,6 +117,7 @@ local function close(keys, key_id, call_id, held, tokens, credits, now)
   redis.call('ZREM', keys.running, call_id)
   redis.call('ZREM', keys.leases, key_id .. ':' .. call_id)
   redis.call('HSET', keys.lease, 'state', 'settled')
+  redis.call('HDEL', keys.lease, 'detail')
   redis.call('PEXPIRE', keys.lease, LEASE_MEMORY_MS)
 end
 
