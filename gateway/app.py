@@ -92,28 +92,8 @@ class Replica:
             stack.push_async_callback(database.close)
             observer = CallObserver(metrics, self.log)
             app.state.openapi = []
-            app.state.calls = CallDeps(
-                pipeline=Pipeline(leases, pool, monotonic_ms, observer),
-                fleet=pool,
-                running=self.running,
-                clock_ms=monotonic_ms,
-                clock_s=time.time,
-                new_id=new_call_id,
-                observer=observer,
-                intake=Intake(settings.body_bytes_max),
-                output_tokens_max=settings.output_tokens_max,
-            )
-            app.state.admin = AdminDeps(
-                keys=KeyStore(database),
-                directory=directory,
-                secret=settings.admin_secret,
-                prefix=settings.api_key_prefix,
-                defaults=Limits(
-                    requests_per_min=settings.default_rate_limit_per_min,
-                    monthly_tokens=settings.default_monthly_token_limit,
-                ),
-                clock_s=time.time,
-            )
+            app.state.calls = self._calls(Pipeline(leases, pool, monotonic_ms, observer), pool, observer)
+            app.state.admin = self._admin(KeyStore(database), directory)
             app.state.public = PublicDeps(
                 inspector=limiter,
                 fleet=pool,
@@ -131,6 +111,32 @@ class Replica:
                 await self._end_calls()
             await leases.flush(FLUSH_S)
             self.log.info("stopped", unsettled_calls=leases.unsettled)
+
+    def _calls(self, pipeline: Pipeline, fleet: Pool, observer: CallObserver) -> CallDeps:
+        return CallDeps(
+            pipeline=pipeline,
+            fleet=fleet,
+            running=self.running,
+            clock_ms=monotonic_ms,
+            clock_s=time.time,
+            new_id=new_call_id,
+            observer=observer,
+            intake=Intake(self._settings.body_bytes_max),
+            output_tokens_max=self._settings.output_tokens_max,
+        )
+
+    def _admin(self, keys: KeyStore, directory: KeyDirectory) -> AdminDeps:
+        return AdminDeps(
+            keys=keys,
+            directory=directory,
+            secret=self._settings.admin_secret,
+            prefix=self._settings.api_key_prefix,
+            defaults=Limits(
+                requests_per_min=self._settings.default_rate_limit_per_min,
+                monthly_tokens=self._settings.default_monthly_token_limit,
+            ),
+            clock_s=time.time,
+        )
 
     @asynccontextmanager
     async def _background(self, *loops: Callable[[], Awaitable[None]]) -> AsyncIterator[None]:

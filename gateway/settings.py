@@ -100,6 +100,7 @@ def _is_place(text: str) -> bool:
     return not port or (port.isascii() and port.isdigit() and 0 < int(port) <= PORT_MAX)
 
 
+_KINDS = {"int": "a whole number", "float": "a number", "bool": "true or false", "str": "text"}
 _WORDS = {"true": True, "yes": True, "on": True, "1": True, "false": False, "no": False, "off": False, "0": False}
 NAMES: tuple[str, ...] = tuple(field.encode_name for field in msgspec.structs.fields(Settings))
 
@@ -170,7 +171,13 @@ def _value(text: str, hint: Any) -> Any:
 
 
 def _say(error: msgspec.ValidationError) -> str:
-    return str(error).split(" - at ")[0]
+    """msgspec's words as people put them; they hold types and bounds, never the value."""
+    text = str(error).split(" - at ")[0].split(", got ")[0]
+    if "`array`" in text:
+        return "must not be empty"
+    for kind, words in _KINDS.items():
+        text = text.replace(f"Expected `{kind}`", f"must be {words}")
+    return text
 
 
 def _read_dotenv(path: Path, problems: list[str]) -> dict[str, str]:
