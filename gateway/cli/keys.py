@@ -11,7 +11,7 @@ from urllib.parse import quote
 
 from gateway.cli.table import table
 from gateway.dev.home import ADMIN_SECRET, Home
-from gateway.dev.ports import url_of
+from gateway.dev.places import url_of
 from gateway.settings import Settings, SettingsError
 
 HELP = "create, list and revoke API keys (needs a running gateway and its admin secret)"

@@ -4,7 +4,7 @@ import argparse
 import asyncio
 import sys
 
-from gateway.dev.problems import CannotStart
+from gateway.dev.places import CannotStart
 from gateway.settings import Settings, SettingsError
 
 HELP = "bring the database up to this version's schema (needs DATABASE_URL)"

@@ -28,7 +28,7 @@ def add(parser: argparse.ArgumentParser) -> None:
 
 def run(options: argparse.Namespace, settings: Settings) -> int:
     from gateway.dev.home import Home
-    from gateway.dev.problems import CannotStart
+    from gateway.dev.places import CannotStart
 
     home = Home(Path(settings.data_dir))
     try:

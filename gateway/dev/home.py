@@ -4,8 +4,7 @@ import fcntl
 import os
 from pathlib import Path
 
-from gateway.dev.places import PlaceUnusable, private_dir
-from gateway.dev.problems import CannotStart
+from gateway.dev.places import CannotStart, PlaceUnusable, private_dir
 
 ADMIN_SECRET, DEMO_KEY = "admin-secret", "demo-key"
 SECRET_CHARS_MAX = 512

@@ -1,15 +1,19 @@
-"""Where embedded servers keep things: private directories, socket paths short enough for the kernel, binaries."""
+"""Where embedded servers are: private directories, socket paths short enough for the kernel, binaries, ports."""
 
 import hashlib
 import importlib.util
 import os
+import socket
 import stat
 import tempfile
 from pathlib import Path
 
-from gateway.dev.problems import CannotStart
-
 SOCKET_PATH_BYTES_MAX = 100  # the kernel takes 107 on Linux, 103 on macOS
+_ANY_ADDRESS = {"0.0.0.0": "127.0.0.1", "::": "::1", "": "127.0.0.1"}  # noqa: S104  compared with, not bound to
+
+
+class CannotStart(Exception):
+    """Something did not start, or ended when it should not. The message says what, and what to do."""
 
 
 class PlaceUnusable(CannotStart):
@@ -59,3 +63,21 @@ def package_file(package: str, *parts: str) -> Path:
         if path.exists():
             return path
     raise PlaceUnusable(f"the package {package} has no {'/'.join(parts)} for this platform")
+
+
+def url_of(host: str, port: int) -> str:
+    """Where this machine reaches a server that listens on `host`, which may be all addresses."""
+    host = _ANY_ADDRESS.get(host, host)
+    return f"http://[{host}]:{port}" if ":" in host else f"http://{host}:{port}"
+
+
+def free_port(host: str, port: int) -> int:
+    """`port` if nothing listens there, or any free one for 0. Raises `CannotStart` with what to do."""
+    try:
+        infos = socket.getaddrinfo(host or None, port, type=socket.SOCK_STREAM, flags=socket.AI_PASSIVE)
+        with socket.socket(infos[0][0], socket.SOCK_STREAM) as sock:
+            sock.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEADDR, 1)
+            sock.bind(infos[0][4])
+            return int(sock.getsockname()[1])
+    except OSError as error:
+        raise CannotStart(f"cannot listen on HOST {host}, PORT {port} ({error.strerror}): set another PORT") from None

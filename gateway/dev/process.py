@@ -13,7 +13,7 @@ import sys
 from collections.abc import Callable, Mapping, Sequence
 from pathlib import Path
 
-from gateway.dev.problems import CannotStart
+from gateway.dev.places import CannotStart
 
 STOP_WAIT_S = 10.0
 KILL_WAIT_S = 5.0

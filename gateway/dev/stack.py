@@ -17,10 +17,9 @@ from collections.abc import Awaitable, Callable
 from typing import Any
 
 from gateway.dev.home import ADMIN_SECRET, Home
-from gateway.dev.ports import free_port, url_of
+from gateway.dev.places import CannotStart, free_port, url_of
 from gateway.dev.postgres import EmbeddedPostgres
 from gateway.dev.probe import Node, ask_all
-from gateway.dev.problems import CannotStart
 from gateway.dev.process import Child
 from gateway.dev.screen import screen
 from gateway.dev.valkey import EmbeddedValkey

@@ -4,7 +4,7 @@ import asyncio
 from collections.abc import Callable
 
 from gateway.dev.home import DEMO_KEY, Home
-from gateway.dev.problems import CannotStart
+from gateway.dev.places import CannotStart
 
 READY_WAIT_S = 60.0
 KEY_WAIT_S = 20.0
