@@ -29,10 +29,14 @@ class GatewayError(Exception):
     elsewhere: bool = False
     """whether the same request may succeed on another backend, as long as nothing of an answer was sent"""
 
-    def __init__(self, message: str | None = None, *, retry_after_s: int | None = None) -> None:
+    def __init__(
+        self, message: str | None = None, *, retry_after_s: int | None = None, elsewhere: bool | None = None
+    ) -> None:
         super().__init__(message or " ".join((type(self).__doc__ or "").split()))
         if retry_after_s is not None:
             self.retry_after_s = retry_after_s
+        if elsewhere is not None:
+            self.elsewhere = elsewhere
 
     @property
     def message(self) -> str:
@@ -97,6 +101,7 @@ class ModelNotFound(GatewayError):
     """No backend behind this gateway has that model. GET /v1/models lists those there are."""
 
     status, code = 404, "model_not_found"
+    elsewhere = True
 
 
 class KeyNotFound(GatewayError):
@@ -170,6 +175,7 @@ class BackendUnreachable(BackendFault):
     """The model server behind this gateway could not be reached."""
 
     code = "backend_unreachable"
+    elsewhere = True
 
 
 class StreamBroken(BackendFault):
@@ -213,6 +219,7 @@ class BackendBusy(Unavailable):
     """The model servers behind this gateway are busy. Nothing was charged; try again shortly."""
 
     code = "backend_busy"
+    elsewhere = True
     retry_after_s = 2
 
 

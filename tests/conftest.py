@@ -18,6 +18,7 @@ import pytest
 import redis
 
 from gateway.dev.engines import Server, container_engine_answers, postgres_for_tests, redis_for_tests
+from gateway.dev.fake_ollama import FakeOllama
 
 ENGINE = pytest.StashKey[bool]()
 
@@ -96,3 +97,12 @@ async def administer(url: str, statement: str) -> None:
         await connection.execute(statement)
     finally:
         await connection.close()
+
+
+@pytest.fixture
+async def fake() -> AsyncIterator[FakeOllama]:
+    """A node that answers like Ollama, in this process, so that a test can look into its ledger."""
+    node = FakeOllama()
+    await node.start()
+    yield node
+    await node.stop()

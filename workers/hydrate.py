@@ -71,28 +71,29 @@ class Hydrator:
     async def run_once(self) -> int:
         """How many keys were published. Raises `Unavailable` when Redis or Postgres is away; then ask again."""
         try:
-            await self._begin_again_if_due()
-            return await self._catch_up()
+            began_us = await self._truth.now_us()
+            await self._begin_again_if_due(began_us)
+            return await self._catch_up(began_us)
         except Unavailable:
             self._since_us, self._seen = 0, {}
             raise
 
-    async def _begin_again_if_due(self) -> None:
+    async def _begin_again_if_due(self, now_us: int) -> None:
         """A Redis that was restarted may have lost its last second, and any may have lost something: look at all."""
-        incarnation, now_us = await self._directory.incarnation(), await self._truth.now_us()
+        incarnation = await self._directory.incarnation()
         if incarnation != self._incarnation or now_us - self._whole_us >= WHOLE_EVERY_US:
             self._since_us, self._seen = 0, {}
             self._incarnation, self._whole_us = incarnation, now_us
 
-    async def _catch_up(self) -> int:
+    async def _catch_up(self, began_us: int) -> int:
         empty = [shard for shard in range(self._shards) if not await self._directory.is_ready(shard)]
         marks = {shard: await self._directory.begin(shard) for shard in empty}
         if empty:
             self._since_us, self._seen = 0, {}
-        published = await self._publish_changes()
+        published = await self._publish_changes(began_us)
         if empty:
             # Once more, for what changed meanwhile: a key that was read before it was revoked must not stay valid.
-            published += await self._publish_changes()
+            published += await self._publish_changes(began_us)
         for shard, mark in marks.items():
             if not await self._directory.mark_ready(shard, mark):  # the next run begins again
                 self._log.warning("hydration_lost", shard=shard)
@@ -100,9 +101,8 @@ class Hydrator:
             self._log.info("hydrated", shards=empty, keys=published)
         return published
 
-    async def _publish_changes(self) -> int:
+    async def _publish_changes(self, began_us: int) -> int:
         """Everything since the last look, and a little before it; the look counts only when all of it was written."""
-        began_us = await self._truth.now_us()
         published = 0
         seen: dict[str, int] = {}
         async for page in self._pages():

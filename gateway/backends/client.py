@@ -13,7 +13,7 @@ import aiohttp
 from msgspec import Struct
 
 from gateway.dialects import ollama
-from gateway.errors import BackendFault, BackendTimeout, BackendUnreachable, GatewayError, StreamBroken
+from gateway.errors import BackendFault, BackendTimeout, BackendUnreachable, StreamBroken
 
 CONNECTIONS_MAX = 4_096
 KEEPALIVE_S = 60.0
@@ -113,9 +113,7 @@ class OllamaClient:
         try:
             return await self._session.post(url, data=body, allow_redirects=False, trace_request_ctx=on_sent)
         except (aiohttp.ClientError, ConnectionError) as error:
-            fault: GatewayError = BackendUnreachable()
-            fault.elsewhere = True
-            raise fault from error
+            raise BackendUnreachable from error
 
 
 def _tells_when_sent() -> aiohttp.TraceConfig:

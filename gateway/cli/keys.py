@@ -105,9 +105,9 @@ class Admin:
 
 
 def _create(admin: Admin, options: argparse.Namespace) -> Any:
-    names = ("label", "owner_email", *(name.replace("-", "_") for name in LIMITS))
-    given = {name: value for name in names if (value := getattr(options, name)) is not None}
-    body = {name: None if value == UNLIMITED and name != "label" else value for name, value in given.items()}
+    limits = [name.replace("-", "_") for name in LIMITS]
+    body = {name: value for name in ("label", "owner_email", *limits) if (value := getattr(options, name)) is not None}
+    body |= {name: None for name in limits if body.get(name) == UNLIMITED}
     return admin.ask("POST", "", json=body)
 
 

@@ -3,11 +3,10 @@
 import argparse
 import asyncio
 import signal
-import sys
 from contextlib import suppress
 from typing import Any
 
-from gateway.settings import Settings
+from gateway.settings import Settings, SettingsError
 
 HELP = "run one gateway replica (needs REDIS_URL and DATABASE_URL)"
 BACKLOG_CONNECTIONS = 2_048
@@ -25,11 +24,8 @@ def add(parser: argparse.ArgumentParser) -> None:
 def run(args: argparse.Namespace, settings: Settings) -> int:
     missing = [name for name in ("REDIS_URL", "DATABASE_URL") if not getattr(settings, name.lower())]
     if missing:
-        for name in missing:
-            print(
-                f"{name} is not set: a replica needs it. `llm-gateway up` brings servers of its own.", file=sys.stderr
-            )
-        return 2
+        advice = "a replica needs it. `llm-gateway up` brings servers of its own."
+        raise SettingsError([f"{name} is not set: {advice}" for name in missing])
     import uvloop
 
     return uvloop.run(_serve(settings))
@@ -42,10 +38,8 @@ async def _serve(settings: Settings) -> int:
     from gateway.app import Replica
     from gateway.state.server import problems
 
-    for problem in (found := await problems(settings.redis_url, settings.redis_timeout_ms)):
-        print(problem, file=sys.stderr)
-    if found:
-        return 2
+    if found := await problems(settings.redis_url, settings.redis_timeout_ms):
+        raise SettingsError(found)
     replica = Replica(settings)
     server = uvicorn.Server(
         uvicorn.Config(

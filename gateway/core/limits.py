@@ -1,18 +1,10 @@
-"""Limits: what a key may do, in integers, without Redis.
-
-A bucket's level is counted in units of 1/den of a token and refills by num units a microsecond, where num/den is
-limit / 60 s in lowest terms; so no admission is ever rounded (reference: reliability section 5.1). The atomic step is
-`state/lua/admit.lua`; this module decides what to ask it.
-"""
-
-from math import gcd
+"""Limits: what a key may do, and what a call may take, in integers. `state/lua/admit.lua` decides between the two."""
 
 from msgspec import Struct
 
 from gateway.core.pricing import MICRO
 
-MINUTE_US = 60_000_000
-PER_MINUTE_MAX = 10**8  # level = limit * den must stay below 2**53, and den is at most 60,000,000
+PER_MINUTE_MAX = 10**8  # a bucket counts in up to 1/60,000,000 of a token, and its level must stay below 2**53
 
 BYTES_PER_TOKEN_EXPECTED = 3
 OUTPUT_TOKENS_EXPECTED = 512
@@ -30,31 +22,14 @@ class Limits(Struct, frozen=True, kw_only=True):
     credits_micro: int | None = None
 
 
-class Rate(Struct, frozen=True):
-    """A bucket in integers: `full` units at most, `num` units gained a microsecond, `den` units a token."""
-
-    full: int
-    num: int
-    den: int
-
-
 class Estimate(Struct, frozen=True):
-    """What a call may take, in tokens: `prompt_max` is never less than the truth, `expected` is the likely total."""
+    """What a call may take, in tokens. `prompt_max`: no less than the request holds; `expected`: the likely total."""
 
     prompt_max: int
     prompt_expected: int
     expected: int
     output_max: int
     price_micro: int = MICRO
-
-
-def per_minute(limit: int) -> Rate:
-    """A bucket that holds `limit` tokens and gains as many a minute."""
-    if not 1 <= limit <= PER_MINUTE_MAX:
-        raise ValueError(f"a limit per minute is between 1 and {PER_MINUTE_MAX}")
-    shared = gcd(limit, MINUTE_US)
-    num, den = limit // shared, MINUTE_US // shared
-    return Rate(full=limit * den, num=num, den=den)
 
 
 def estimate(*, prompt_bytes: int, messages: int, images: int, output_max: int) -> Estimate:

@@ -162,20 +162,14 @@ def fault(status: int, body: bytes) -> GatewayError:
     """
     text = _error_text(body)
     if status == 404:
-        return _elsewhere(ModelNotFound())
+        return ModelNotFound()
     if status == 503:
-        return _elsewhere(BackendBusy())
+        return BackendBusy()
     if ("exceed" in text and "context" in text) or "longer than the context" in text:
         return ContextExceeded(f"The model refused the prompt: {text}")
     if status == 400 or text.startswith(("option ", "invalid format")):
         return BadRequest(f"The model refused this request: {text}")
-    error = BackendFault(f"The model server behind this gateway failed: {text}")
-    return _elsewhere(error) if _is_load_failure(text) else error
-
-
-def _elsewhere(error: GatewayError) -> GatewayError:
-    error.elsewhere = True
-    return error
+    return BackendFault(f"The model server behind this gateway failed: {text}", elsewhere=_is_load_failure(text))
 
 
 def _is_load_failure(text: str) -> bool:

@@ -118,13 +118,7 @@ def info(request: Requested) -> Info:
     return Info("LLM Gateway", _deps(request).version, "/docs", "/redoc", "/openapi.json")
 
 
-@get(
-    "/health",
-    operation_id="health",
-    summary="Whether the process lives",
-    tags=["service"],
-    sync_to_thread=False,
-)
+@get("/health", operation_id="health", summary="Whether the process lives", tags=["service"], sync_to_thread=False)
 def health() -> Health:
     return Health("ok")
 

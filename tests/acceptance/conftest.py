@@ -13,15 +13,6 @@ Start = Callable[..., AbstractAsyncContextManager[World]]
 
 
 @pytest.fixture
-async def fake() -> AsyncIterator[FakeOllama]:
-    """A node that answers like Ollama, in this process, so that a test can look into its ledger."""
-    node = FakeOllama()
-    await node.start()
-    yield node
-    await node.stop()
-
-
-@pytest.fixture
 def start(redis_url: str, database_url: str, short_dir: Path) -> Start:
     """`async with start(urls, replicas=…, workers=…, SETTING=…) as world`."""
 

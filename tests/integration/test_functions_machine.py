@@ -18,12 +18,13 @@ from msgspec import Struct
 from msgspec.structs import replace
 
 from gateway.core.call import Bill, Call
-from gateway.core.limits import MINUTE_US, Estimate, Limits, per_minute
+from gateway.core.limits import Estimate, Limits
 from gateway.core.pricing import MICRO
 from gateway.core.record import Spent
 from gateway.core.usage import Detail
 from gateway.errors import GatewayError
 from gateway.state.limiter import LEASE_MS, REFUSALS
+from tests.buckets import MINUTE_US, per_minute
 from tests.fakes import AT_US, KEY, Bench, call, credential_of, record
 from workers.clock import month_of
 

@@ -13,13 +13,14 @@ import redis
 from msgspec.structs import replace
 
 from gateway.core.call import Bill
-from gateway.core.limits import Estimate, Limits, per_minute
+from gateway.core.limits import Estimate, Limits
 from gateway.core.usage import Detail
 from gateway.errors import GatewayError, KeysNotLoaded, LimitsUnavailable
 from gateway.state.client import Pipe, connect
 from gateway.state.directory import KeyDirectory
 from gateway.state.functions import NAME, VERBS, Functions, source
 from gateway.state.limiter import RedisLimiter
+from tests.buckets import per_minute
 from tests.fakes import KEY, Bench, call, credential_of, record
 
 TIMEOUT_MS = 5_000

@@ -2,7 +2,6 @@
 
 import asyncio
 import json
-from collections.abc import AsyncIterator
 from pathlib import Path
 from typing import Any
 
@@ -18,14 +17,6 @@ MEASURED = {
     "eval_duration", "context", "embedding", "embeddings", "modified_at", "expires_at", "size", "size_vram",
 }  # fmt: skip
 ONLY_KEYS = {"show"}  # the recorded model was a stub of 32 parameters
-
-
-@pytest.fixture
-async def fake() -> AsyncIterator[FakeOllama]:
-    fake = FakeOllama()
-    await fake.start()
-    yield fake
-    await fake.stop()
 
 
 async def ask(fake: FakeOllama, method: str, path: str, body: str | None = None) -> dict[str, Any]:

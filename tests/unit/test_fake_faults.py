@@ -21,14 +21,6 @@ WHOLE = CHAT | {"stream": False}
 
 
 @pytest.fixture
-async def fake() -> AsyncIterator[FakeOllama]:
-    fake = FakeOllama()
-    await fake.start()
-    yield fake
-    await fake.stop()
-
-
-@pytest.fixture
 async def client(fake: FakeOllama) -> AsyncIterator[httpx.AsyncClient]:
     async with httpx.AsyncClient(base_url=fake.url, timeout=10) as client:
         yield client

@@ -9,10 +9,11 @@ import pytest
 from hypothesis import example, given
 from hypothesis import strategies as st
 
-from gateway.core.limits import IMAGE_TOKENS_MAX, MINUTE_US, PER_MINUTE_MAX, estimate, per_minute
+from gateway.core.limits import IMAGE_TOKENS_MAX, PER_MINUTE_MAX, estimate
 from gateway.dialects import openai_chat, plain
 from gateway.dialects.asked import Asked
 from tests import exchanges
+from tests.buckets import MINUTE_US, per_minute
 
 
 @given(st.integers(1, PER_MINUTE_MAX))

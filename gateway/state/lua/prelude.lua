@@ -41,7 +41,8 @@ local function month_of(us)
   return string.format('%04d%02d', year + era * 400 + (month <= 2 and 1 or 0), month)
 end
 
--- A bucket of `limit` a minute: {full, num, den} as in core/limits.py.
+-- A bucket of `limit` a minute. Its level is in units of 1/den of a token; it gains num units a microsecond, where
+-- num/den is limit / 60 s in lowest terms, so that nothing is ever rounded.
 local function per_minute(limit)
   local a, b = limit, MINUTE_US
   while b ~= 0 do a, b = b, a % b end
