@@ -19,6 +19,7 @@ from gateway.backends.prober import Prober
 from gateway.core import ids
 from gateway.core.call import Call
 from gateway.core.limits import Limits
+from gateway.dialects.policy import Policy
 from gateway.pipeline import Pipeline
 from gateway.running import Running
 from gateway.settings import Settings
@@ -82,7 +83,12 @@ class Replica:
 
             ollama = OllamaClient(_patience(settings))
             stack.push_async_callback(ollama.close)
-            pool = Pool(settings.ollama_base_url, ollama, settings.ollama_default_model or None)
+            pool = Pool(
+                settings.ollama_base_url,
+                ollama,
+                settings.ollama_default_model or None,
+                allow_cloud=settings.allow_cloud_models,
+            )
             probes = await stack.enter_async_context(httpx.AsyncClient(trust_env=False))
             prober = Prober(pool, probes, lambda name, up: metrics.backend_up.labels(name).set(up))
             with suppress(TimeoutError):
@@ -122,7 +128,13 @@ class Replica:
             new_id=new_call_id,
             observer=observer,
             intake=Intake(self._settings.body_bytes_max),
-            output_tokens_max=self._settings.output_tokens_max,
+            policy=Policy(
+                context_tokens_max=self._settings.context_tokens_max,
+                keep_alive_s_max=self._settings.keep_alive_seconds_max,
+                output_tokens_max=self._settings.output_tokens_max,
+            ),
+            beat_s=self._settings.beat_seconds,
+            routing_headers=self._settings.routing_headers,
         )
 
     def _admin(self, keys: KeyStore, directory: KeyDirectory) -> AdminDeps:

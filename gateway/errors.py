@@ -3,6 +3,7 @@
 GatewayError
 ├── BadRequest 400            ├── ModelNotAllowed 400 ...   the client's own mistake
 ├── Unauthorized 401          said only when Redis holds the whole key set
+├── Forbidden 403             what a gateway in front of Ollama keeps to itself
 ├── QuotaExceeded 429         money or the month is used up: waiting does not help
 ├── RateLimited 429           waiting helps: carries Retry-After
 ├── BackendFault 502/504      a model server failed; carries whether another one may be tried
@@ -28,11 +29,19 @@ class GatewayError(Exception):
 
     elsewhere: bool = False
     """whether the same request may succeed on another backend, as long as nothing of an answer was sent"""
+    param: str | None = None
+    """the field of the request that is to blame, where it is one"""
 
     def __init__(
-        self, message: str | None = None, *, retry_after_s: int | None = None, elsewhere: bool | None = None
+        self,
+        message: str | None = None,
+        *,
+        retry_after_s: int | None = None,
+        elsewhere: bool | None = None,
+        param: str | None = None,
     ) -> None:
         super().__init__(message or " ".join((type(self).__doc__ or "").split()))
+        self.param = param
         if retry_after_s is not None:
             self.retry_after_s = retry_after_s
         if elsewhere is not None:
@@ -61,6 +70,18 @@ class ModelMissing(BadRequest):
     code = "model_required"
 
 
+class Unsupported(BadRequest):
+    """The request asks for something that Ollama, or this gateway, does not do."""
+
+    code = "unsupported"
+
+
+class ContextNotAllowed(BadRequest):
+    """The request asks for a larger context than this gateway allows (setting CONTEXT_TOKENS_MAX)."""
+
+    code = "context_not_allowed"
+
+
 class ContextExceeded(BadRequest):
     """The prompt is longer than the model's context. Shorten it or choose a model with a larger context."""
 
@@ -83,6 +104,36 @@ class AdminUnauthorized(GatewayError):
     """The admin API of this gateway wants the admin secret in the header X-Admin-Secret."""
 
     status, code = 401, "invalid_admin_secret"
+
+
+class Forbidden(GatewayError):
+    """This gateway does not do that for anybody."""
+
+    status, code = 403, "forbidden"
+
+
+class RouteBlocked(Forbidden):
+    """This gateway keeps that part of Ollama to itself: it could change, copy or give away the models of its nodes."""
+
+    code = "route_blocked"
+
+
+class LoadBlocked(Forbidden):
+    """An empty prompt would only load or unload a model, for everybody: ordinary keys may not. Send a prompt."""
+
+    code = "load_blocked"
+
+
+class CloudBlocked(Forbidden):
+    """That model runs on ollama.com: prompts would leave this site. The operator may allow it (ALLOW_CLOUD_MODELS)."""
+
+    code = "cloud_model_blocked"
+
+
+class RegistryBlocked(Forbidden):
+    """Models may not be pulled from that registry (setting PULL_REGISTRIES)."""
+
+    code = "registry_blocked"
 
 
 class RouteNotFound(GatewayError):

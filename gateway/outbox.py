@@ -7,7 +7,7 @@ The call never waits for the client: Ollama can lose a slot for good when a clie
 import asyncio
 from collections.abc import Callable
 
-from gateway.core.call import Admission
+from gateway.core.call import Admission, Trip
 from gateway.errors import CallAbandoned, GatewayError
 
 WAITING_BYTES_MAX = 4 << 20
@@ -28,6 +28,7 @@ class Outbox:
         self.last: bytes | None = None
         """the end of the answer, kept back until the call is settled; None until it is known"""
         self.admission: Admission | None = None
+        self.trip: Trip | None = None
         self.refusal: GatewayError | None = None
 
     def put(self, data: bytes) -> None:

@@ -13,7 +13,7 @@ from collections.abc import Callable
 
 import anyio
 
-from gateway.core.call import Admission, Call
+from gateway.core.call import Admission, Call, Trip
 from gateway.core.tally import Tally
 from gateway.dialects import ollama
 from gateway.dialects.asked import Renderer
@@ -62,8 +62,10 @@ class Pipeline:
 
     async def _relay(self, call: Call, admission: Admission, renderer: Renderer, tally: Tally, out: Outbox) -> None:
         """The answer into `out`; its end into `out.last`, which is sent when the call is settled."""
+        asked_ms = self._clock_ms()
         async with self._fleet.exchange(call, admission.output_tokens_max, tally) as exchange:
-            if call.streamed:
+            out.trip = Trip(tally.backend, asked_ms - call.began_ms, self._clock_ms() - asked_ms)
+            if call.by_line:
                 await self._stream(exchange, renderer, tally, out)
             else:
                 reply = ollama.read_whole(await exchange.whole())
@@ -93,6 +95,9 @@ class Pipeline:
                     out.last = renderer.last(reply, tally.completed(reply.counts()))
                     return
                 frames.append(renderer.feed(reply))
+                if renderer.ended:
+                    out.last = renderer.last(ollama.CUT, tally.completed(ollama.CUT.counts()))
+                    return
         finally:
             out.put(b"".join(frames))
 

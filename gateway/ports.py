@@ -48,7 +48,7 @@ class Fleet(Protocol):
     """All backends as one."""
 
     def objection(self, model: str) -> str:
-        """Why no backend can serve the canonical `model` now: "", "no_backend" or "model_not_found"."""
+        """Why no backend can serve the canonical `model` now: "", "no_backend", "model_not_found" or "cloud"."""
 
     def models(self) -> list[ModelCard]:
         """Every model of the fleet once, by name."""

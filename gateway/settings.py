@@ -76,6 +76,24 @@ class Settings(Struct, frozen=True, kw_only=True, rename="upper"):
     output_tokens_max: Annotated[
         int, _about("Most tokens one answer may have; requests may ask for less.", ge=1, le=10**7)
     ] = 16_384
+    context_tokens_max: Annotated[
+        int, _about("Largest num_ctx a request may ask for; 0: none may, as it reloads the model.", ge=0, le=10**7)
+    ] = 32_768
+    keep_alive_seconds_max: Annotated[
+        float, _about("Longest a request may keep its model loaded; 0: requests have no say.", ge=0, le=31_536_000)
+    ] = 3600.0
+    allow_cloud_models: Annotated[
+        bool, _about("Serve models that nodes forward to ollama.com. Prompts leave the site.")
+    ] = False
+    pull_registries: Annotated[
+        tuple[str, ...], _about("Registries models may be pulled from, comma-separated host names.")
+    ] = ("registry.ollama.ai",)
+    beat_seconds: Annotated[
+        Seconds, _about("Silence in a stream of events after which a sign of life is sent, for proxies.")
+    ] = 15.0
+    routing_headers: Annotated[
+        bool, _about("Tell clients the backend and its times: x-gateway-backend, -queue-ms, -upstream-ms.")
+    ] = False
     body_bytes_max: Annotated[int, _about("Largest request body, in bytes.", ge=1_024, le=10**9)] = 10_000_000
     api_key_prefix: Annotated[
         str, _about("What every API key of this gateway starts with.", pattern="^[A-Za-z][A-Za-z0-9-]{0,15}$")

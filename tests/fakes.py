@@ -6,6 +6,7 @@
 import asyncio
 from collections.abc import AsyncIterator, Callable
 from contextlib import asynccontextmanager
+from functools import partial
 from typing import Any
 
 import redis
@@ -18,12 +19,13 @@ from gateway.core.limits import Estimate, Limits
 from gateway.core.record import KeyRecord, Spent
 from gateway.core.routing import ModelCard
 from gateway.core.tally import Tally
-from gateway.dialects.asked import Asked, Prompt
+from gateway.dialects import openai_answer
+from gateway.dialects.asked import Asked
 from gateway.dialects.ollama import GenerateRequest
-from gateway.errors import GatewayError, LimitsUnavailable, ModelNotFound, NoBackend, RequestsLimited, Unauthorized
+from gateway.errors import GatewayError, LimitsUnavailable, RequestsLimited, Unauthorized
 from gateway.state.directory import KeyDirectory
 from gateway.state.functions import Functions, source
-from gateway.state.limiter import RedisLimiter
+from gateway.state.limiter import REFUSALS, RedisLimiter
 
 KEY = keys.mint("llm", bytes(32))
 STRANGER = keys.mint("llm", bytes(range(32)))
@@ -51,6 +53,7 @@ def call(number: int = 1, **changes: Any) -> Call:
             endpoint="/v1/chat/completions",
             model=MODEL,
             streamed=True,
+            by_line=changes.get("streamed", True),
             upstream=GenerateRequest(prompt="why?"),
             estimate=estimate,
             began_ms=0,
@@ -61,8 +64,10 @@ def call(number: int = 1, **changes: Any) -> Call:
 
 def asked(**changes: Any) -> Asked:
     """The request behind `call`."""
-    prompt = Prompt(text_bytes=4, messages=1, images=0)
-    return replace(Asked(model=MODEL, upstream=GenerateRequest(prompt="why?"), prompt=prompt, streamed=True), **changes)
+    renderer = partial(openai_answer.Renderer, MODEL, False)
+    return replace(
+        Asked(model=MODEL, upstream=GenerateRequest(prompt="why?"), renderer=renderer, streamed=True), **changes
+    )
 
 
 async def turns(count: int) -> None:
@@ -115,7 +120,7 @@ class FakeLeases:
 
     def _admit(self, call: Call, objection: str) -> None:
         if objection:
-            raise {"no_backend": NoBackend, "model_not_found": ModelNotFound}[objection]()
+            raise REFUSALS[objection]()
         if not self._left:
             raise RequestsLimited(retry_after_s=1)
         self._left -= 1

@@ -12,7 +12,7 @@ from typing import Any
 import aiohttp
 from msgspec import Struct
 
-from gateway.dialects import ollama
+from gateway.dialects import ollama_faults
 from gateway.errors import BackendFault, BackendTimeout, BackendUnreachable, StreamBroken
 
 CONNECTIONS_MAX = 4_096
@@ -130,7 +130,7 @@ def _tells_when_sent() -> aiohttp.TraceConfig:
 async def _check(response: aiohttp.ClientResponse) -> None:
     """Raises what a head other than a plain success means."""
     if response.status != 200:
-        raise ollama.fault(response.status, await _start_of(response))
+        raise ollama_faults.fault(response.status, await _start_of(response))
     if response.headers.get("Content-Encoding", "identity") != "identity":
         raise BackendFault("The model server sent an encoded answer, which was not asked for.")
 

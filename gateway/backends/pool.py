@@ -7,7 +7,7 @@ from contextlib import AsyncExitStack, asynccontextmanager
 from msgspec.structs import replace
 
 from gateway.backends.client import Answer, OllamaClient
-from gateway.core import routing
+from gateway.core import names, routing
 from gateway.core.call import Call
 from gateway.core.routing import Backend, Model, ModelCard
 from gateway.core.tally import Tally
@@ -19,8 +19,11 @@ ATTEMPTS_MAX = 2
 class Pool:
     """Keeps `ports.Fleet`. Knows no more than it is told by `saw` and `lost`; starts with every backend unseen."""
 
-    def __init__(self, urls: Iterable[str], client: OllamaClient, default_model: str | None = None) -> None:
+    def __init__(
+        self, urls: Iterable[str], client: OllamaClient, default_model: str | None = None, *, allow_cloud: bool = False
+    ) -> None:
         self._client = client
+        self._allow_cloud = allow_cloud
         self._default_model = default_model
         self._backends = {name: Backend(name=name, url=url, healthy=False, models={}) for name, url in _named(urls)}
         self._in_flight = dict.fromkeys(self._backends, 0)
@@ -39,6 +42,8 @@ class Pool:
         self._backends[name] = replace(self._backends[name], healthy=False, loaded=frozenset())
 
     def objection(self, model: str) -> str:
+        if names.is_cloud(model) and not self._allow_cloud:
+            return "cloud"
         return routing.objection(self.snapshot(), model)
 
     def models(self) -> list[ModelCard]:
@@ -73,8 +78,9 @@ class Pool:
 
     @asynccontextmanager
     async def _ask(self, backend: Backend, call: Call, output_tokens_max: int, tally: Tally) -> AsyncIterator[Answer]:
+        model = backend.models[call.model]
         body = call.upstream.encode(
-            model=backend.models[call.model].spelling, stream=call.streamed, output_tokens_max=output_tokens_max
+            model=model.spelling, stream=call.by_line, output_tokens_max=output_tokens_max, thinks=model.thinks
         )
         self._in_flight[backend.name] += 1
         try:

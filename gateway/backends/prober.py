@@ -114,8 +114,7 @@ def _inventory(entries: list[_Entry]) -> dict[str, Model]:
     for entry in entries:
         name = names.canonical(entry.name)
         if name and not entry.remote_host and not names.is_cloud(name):
-            completes = not entry.capabilities or "completion" in entry.capabilities
-            found[name] = Model(entry.name, _unix_s(entry.modified_at), completes)
+            found[name] = Model(entry.name, _unix_s(entry.modified_at), frozenset(entry.capabilities or ()))
     return found
 
 

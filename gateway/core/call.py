@@ -9,13 +9,26 @@ from gateway.core.limits import Estimate
 from gateway.core.usage import Detail
 
 
+class PromptSize(Protocol):
+    """UTF-8 bytes of all text of a prompt, its messages, its images."""
+
+    @property
+    def text_bytes(self) -> int: ...
+    @property
+    def messages(self) -> int: ...
+    @property
+    def images(self) -> int: ...
+
+
 class Upstream(Protocol):
     """A request in the hub's dialect, as it is sent to a backend."""
 
     @property
     def path(self) -> str: ...
 
-    def encode(self, *, model: str, stream: bool, output_tokens_max: int) -> bytes: ...
+    def size(self) -> PromptSize: ...
+
+    def encode(self, *, model: str, stream: bool, output_tokens_max: int, thinks: bool) -> bytes: ...
 
 
 class Call(Struct, frozen=True, kw_only=True):
@@ -26,6 +39,9 @@ class Call(Struct, frozen=True, kw_only=True):
     endpoint: str
     model: str
     streamed: bool
+    """whether the client gets the answer as it is made"""
+    by_line: bool
+    """whether the backend is asked to stream it, which some whole answers need too"""
     upstream: Upstream
     estimate: Estimate
     began_ms: int
@@ -53,6 +69,14 @@ class Admission(Struct, frozen=True):
     at_ms: int
     output_tokens_max: int
     levels: Levels
+
+
+class Trip(Struct, frozen=True):
+    """Where a call went: the backend, ms from its arrival until it was sent there, ms until the answer began."""
+
+    backend: str
+    queue_ms: int
+    upstream_ms: int
 
 
 class Bill(Struct, frozen=True, kw_only=True):

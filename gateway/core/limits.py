@@ -32,16 +32,21 @@ class Estimate(Struct, frozen=True):
     price_micro: int = MICRO
 
 
+def prompt_expected(prompt_bytes: int, images: int) -> int:
+    """The likely tokens of a prompt, for there is no way to ask a backend without making it work."""
+    return -(-prompt_bytes // BYTES_PER_TOKEN_EXPECTED) + images * IMAGE_TOKENS_MAX
+
+
 def estimate(*, prompt_bytes: int, messages: int, images: int, output_max: int) -> Estimate:
     """What a call of `prompt_bytes` UTF-8 bytes may take.
 
     A token of a byte-level vocabulary covers at least one byte, so the bytes bound the prompt from above.
     """
     fixed = (messages + 1) * TEMPLATE_TOKENS_MAX + images * IMAGE_TOKENS_MAX
-    prompt_expected = -(-prompt_bytes // BYTES_PER_TOKEN_EXPECTED) + images * IMAGE_TOKENS_MAX
+    likely = prompt_expected(prompt_bytes, images)
     return Estimate(
         prompt_max=prompt_bytes + fixed,
-        prompt_expected=prompt_expected,
-        expected=prompt_expected + min(output_max, OUTPUT_TOKENS_EXPECTED),
+        prompt_expected=likely,
+        expected=likely + min(output_max, OUTPUT_TOKENS_EXPECTED),
         output_max=output_max,
     )

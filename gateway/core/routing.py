@@ -14,11 +14,23 @@ class ModelCard(Struct, frozen=True):
 
 
 class Model(Struct, frozen=True):
-    """A model as one backend has it: its own spelling, unix seconds of its last change, whether it makes text."""
+    """A model as one backend has it: its own spelling, unix seconds of its last change, what it can do.
+
+    `capabilities` is empty where the backend does not say.
+    """
 
     spelling: str
     modified_s: int = 0
-    completes: bool = True
+    capabilities: frozenset[str] = frozenset()
+
+    @property
+    def completes(self) -> bool:
+        """Whether it makes text."""
+        return not self.capabilities or "completion" in self.capabilities
+
+    @property
+    def thinks(self) -> bool:
+        return "thinking" in self.capabilities
 
 
 class Backend(Struct, frozen=True, kw_only=True):

@@ -1,4 +1,4 @@
-"""What every dialect makes of a request body: the hub's request and what the gateway must know beside it."""
+"""What every dialect makes of a request body, and what turns the answer back: the two halves of a spoke."""
 
 from collections.abc import Callable
 from typing import Protocol
@@ -11,12 +11,30 @@ from gateway.dialects.ollama import Reply
 from gateway.errors import GatewayError
 
 
-class Prompt(Struct, frozen=True):
-    """The size of a prompt: UTF-8 bytes of all its text, messages, images."""
+class Renderer(Protocol):
+    """Turns the hub's answer to one call into the client's dialect. Pure; one is made for each call.
 
-    text_bytes: int
-    messages: int
-    images: int
+    `counts` are those of the bill, which may differ from what the backend says.
+    """
+
+    content_type: bytes = b"text/event-stream; charset=utf-8"
+    """of a streamed answer; a whole one is application/json"""
+    beat: bytes = b": keep-alive\n\n"
+    """what says to a client, and to proxies between, that the answer is still being made; b"" where nothing can"""
+    ended: bool = False
+    """whether the answer is complete although the backend would go on"""
+
+    def feed(self, reply: Reply) -> bytes:
+        """The frames for one line of the answer, which is not its last."""
+
+    def last(self, reply: Reply, counts: Counts) -> bytes:
+        """The frames that end the stream, from its final line."""
+
+    def whole(self, reply: Reply, counts: Counts) -> bytes:
+        """The body of an answer that is not streamed."""
+
+    def error(self, error: GatewayError) -> bytes:
+        """The frames of a failure after the stream began, which are its last."""
 
 
 class Asked(Struct, frozen=True, kw_only=True):
@@ -24,36 +42,20 @@ class Asked(Struct, frozen=True, kw_only=True):
 
     model: str
     upstream: Upstream
-    prompt: Prompt
+    renderer: Callable[[str, int], Renderer]
+    """(call id, unix seconds)"""
     streamed: bool = False
-    include_usage: bool = False
+    collected: bool = False
+    """whether the backend is to stream although the client gets one object"""
     output_tokens_max: int | None = None
     end_user: str = ""
 
 
-class Renderer(Protocol):
-    """Turns the hub's answer to one call into the client's dialect. Pure; one is made for each call.
-
-    `counts` are those of the bill, which may differ from what the backend says.
-    """
-
-    content_type: bytes
-    """of a streamed answer; a whole one is application/json"""
-
-    def feed(self, reply: Reply) -> bytes: ...
-
-    def last(self, reply: Reply, counts: Counts) -> bytes: ...
-
-    def whole(self, reply: Reply, counts: Counts) -> bytes: ...
-
-    def error(self, error: GatewayError) -> bytes: ...
-
-
 class Dialect(Struct, frozen=True):
-    """One API surface: its parser, its renderer, its errors."""
+    """One API surface: its parser and its errors."""
 
     parse: Callable[[bytes], Asked]
     """raises msgspec.ValidationError, msgspec.DecodeError or BadRequest"""
-    renderer: Callable[[Asked, str, int], Renderer]
-    """(request, call id, unix seconds)"""
-    render_error: Callable[[GatewayError], tuple[int, bytes]]
+    render_error: Callable[[GatewayError, str], tuple[int, bytes]]
+    """(error, request id) to HTTP status and body"""
+    request_id_headers: tuple[bytes, ...] = (b"x-request-id",)

@@ -4,23 +4,24 @@ It is the only dialect of Ollama with visible mid-stream errors, an explicit end
 always our own serialisation of these structs, never a client's bytes (reference: ollama-http section 6).
 """
 
+from collections.abc import Iterable
 from typing import Any, ClassVar
 
 import msgspec
 from msgspec import UNSET, Raw, Struct, UnsetType
+from msgspec.structs import replace
 
 from gateway.core.tally import Counts
-from gateway.errors import (
-    BackendBusy,
-    BackendFault,
-    BadRequest,
-    ContextExceeded,
-    GatewayError,
-    ModelNotFound,
-    StreamBroken,
-)
+from gateway.dialects.ollama_faults import shown
+from gateway.errors import StreamBroken
 
-UPSTREAM_TEXT_CHARS_MAX = 300
+
+class Size(Struct, frozen=True):
+    """The size of a prompt: UTF-8 bytes of its text (a token of a given context counts as one), messages, images."""
+
+    text_bytes: int
+    messages: int
+    images: int
 
 
 class Function(Struct, omit_defaults=True):
@@ -49,12 +50,18 @@ class Message(Struct, omit_defaults=True):
 
 
 class Options(Struct, omit_defaults=True):
-    """Sampling only: options that would reload a model for everybody are not the caller's to set."""
+    """How to sample, and `num_ctx`. The other options that reload a model for everybody are not the caller's to set."""
 
     num_predict: int | UnsetType = UNSET
+    num_keep: int | UnsetType = UNSET
+    num_ctx: int | UnsetType = UNSET
     temperature: float | UnsetType = UNSET
     top_p: float | UnsetType = UNSET
     top_k: int | UnsetType = UNSET
+    min_p: float | UnsetType = UNSET
+    typical_p: float | UnsetType = UNSET
+    repeat_last_n: int | UnsetType = UNSET
+    repeat_penalty: float | UnsetType = UNSET
     seed: int | UnsetType = UNSET
     stop: list[str] | UnsetType = UNSET
     presence_penalty: float | UnsetType = UNSET
@@ -62,44 +69,95 @@ class Options(Struct, omit_defaults=True):
 
 
 class _Request(Struct, omit_defaults=True, kw_only=True):
-    """What both inference routes take. Model, stream and output cap are put in when it is sent."""
+    """What all requests have. Model, stream and output cap are put in when it is sent. `keep_alive` is in seconds."""
 
     model: str | UnsetType = UNSET
-    stream: bool | UnsetType = UNSET
     options: Options = msgspec.field(default_factory=Options)
+    keep_alive: float | UnsetType = UNSET
+    truncate: bool | UnsetType = UNSET
+
+
+class _TextRequest(_Request, kw_only=True):
+    """What both routes that make text have. `think_if_able`: a model that cannot think is not asked to."""
+
+    stream: bool | UnsetType = UNSET
     format: Raw | UnsetType = UNSET
     think: bool | str | UnsetType = UNSET
+    think_if_able: bool = False
     logprobs: bool = False
     top_logprobs: int = 0
 
-    def encode(self, *, model: str, stream: bool, output_tokens_max: int) -> bytes:
-        options = msgspec.structs.replace(self.options, num_predict=output_tokens_max)
-        return msgspec.json.encode(msgspec.structs.replace(self, model=model, stream=stream, options=options))
+    def encode(self, *, model: str, stream: bool, output_tokens_max: int, thinks: bool) -> bytes:
+        """The body for one backend, where the model is called `model` and `thinks` or not."""
+        return msgspec.json.encode(
+            replace(
+                self,
+                model=model,
+                stream=stream,
+                options=replace(self.options, num_predict=output_tokens_max),
+                think=UNSET if self.think_if_able and not thinks else self.think,
+                think_if_able=False,  # a default is left out: this field is not Ollama's
+            )
+        )
 
 
-class ChatRequest(_Request, kw_only=True):
+class ChatRequest(_TextRequest, kw_only=True):
     path: ClassVar[str] = "/api/chat"
     messages: list[Message]
     tools: list[Raw] = []
 
+    def size(self) -> Size:
+        calls = [call for message in self.messages for call in message.tool_calls]
+        texts = [text for m in self.messages for text in (m.content, m.thinking, m.tool_name, m.tool_call_id)]
+        texts += [text for call in calls for text in (call.id, call.function.name)]
+        raw = [call.function.arguments for call in calls] + self.tools
+        images = sum(len(message.images) for message in self.messages)
+        return Size(_bytes(texts) + sum(len(bytes(part)) for part in raw), len(self.messages), images)
 
-class GenerateRequest(_Request, kw_only=True):
+
+class GenerateRequest(_TextRequest, kw_only=True):
     path: ClassVar[str] = "/api/generate"
     prompt: str
+    suffix: str = ""
     system: str = ""
+    images: list[str] = []
+    raw: bool = False
+    context: list[int] = []
+
+    def size(self) -> Size:
+        text_bytes = _bytes((self.prompt, self.suffix, self.system)) + len(self.context)
+        return Size(text_bytes, 2, len(self.images))
+
+
+class EmbedRequest(_Request, kw_only=True):
+    path: ClassVar[str] = "/api/embed"
+    input: list[str]
+    dimensions: int | UnsetType = UNSET
+
+    def size(self) -> Size:
+        return Size(_bytes(self.input), len(self.input), 0)
+
+    def encode(self, *, model: str, stream: bool, output_tokens_max: int, thinks: bool) -> bytes:
+        """The body for one backend. Embeddings are never streamed and have no output tokens."""
+        return msgspec.json.encode(replace(self, model=model))
 
 
 class Reply(Struct, frozen=True):
-    """One line of a streamed answer, or the whole of one that is not; of /api/chat and of /api/generate."""
+    """One line of a streamed answer, or the whole of one that is not; of /api/chat, /api/generate and /api/embed."""
 
     model: str = ""
+    created_at: str = ""
     message: Message | None = None
     response: str = ""
     thinking: str = ""
     done: bool = False
     done_reason: str = ""
+    context: Raw | UnsetType = UNSET
+    embeddings: list[Raw] | None = None
+    """one JSON list of numbers for each input"""
     error: Any = None
     logprobs: list[Any] | None = None
+    total_duration: int = 0
     load_duration: int = 0
     prompt_eval_count: int = 0
     prompt_eval_duration: int = 0
@@ -133,6 +191,9 @@ class Reply(Struct, frozen=True):
         )
 
 
+CUT = Reply(done=True, done_reason="stop")
+"""the last line of an answer that the gateway ended itself: it has no counts"""
+
 _reply = msgspec.json.Decoder(Reply)
 
 
@@ -143,53 +204,17 @@ def read(line: bytes) -> Reply:
     except (msgspec.DecodeError, UnicodeDecodeError, RecursionError):
         raise StreamBroken("The model server sent something that is not an answer.") from None
     if reply.error is not None:
-        raise StreamBroken(f"The model server failed while it answered: {_shown(reply.error)}")
+        raise StreamBroken(f"The model server failed while it answered: {shown(reply.error)}")
     return reply
 
 
 def read_whole(body: bytes) -> Reply:
-    """The answer to a request with stream false, which must be complete. Raises `StreamBroken`."""
+    """The answer to a request that is not streamed, which must be complete. Raises `StreamBroken`."""
     reply = read(body)
-    if not reply.done:
+    if not reply.done and reply.embeddings is None:
         raise StreamBroken
     return reply
 
 
-def fault(status: int, body: bytes) -> GatewayError:
-    """What a backend's refusal means (ollama-http section 3); `elsewhere` is set where another may do better.
-
-    A client's mistake keeps Ollama's wording, which names the field; a node's fault is worded by the gateway.
-    """
-    text = _error_text(body)
-    if status == 404:
-        return ModelNotFound()
-    if status == 503:
-        return BackendBusy()
-    if ("exceed" in text and "context" in text) or "longer than the context" in text:
-        return ContextExceeded(f"The model refused the prompt: {text}")
-    if status == 400 or text.startswith(("option ", "invalid format")):
-        return BadRequest(f"The model refused this request: {text}")
-    return BackendFault(f"The model server behind this gateway failed: {text}", elsewhere=_is_load_failure(text))
-
-
-def _is_load_failure(text: str) -> bool:
-    return "llama-server process has terminated" in text or "timed out waiting" in text or "out-of-memory" in text
-
-
-def _error_text(body: bytes) -> str:
-    try:
-        return _shown(msgspec.json.decode(body)["error"])
-    except (msgspec.DecodeError, UnicodeDecodeError, RecursionError, KeyError, TypeError):
-        return "no reason given"
-
-
-def _shown(error: Any) -> str:
-    """An upstream error as one short line; llama-server's are JSON within a string."""
-    if isinstance(error, str):
-        try:
-            inner = msgspec.json.decode(error)
-            error = inner["error"]["message"] if isinstance(inner["error"], dict) else inner["error"]
-        except (msgspec.DecodeError, RecursionError, KeyError, TypeError):
-            pass
-    text = " ".join(str(error).split())
-    return text[:UPSTREAM_TEXT_CHARS_MAX]
+def _bytes(texts: Iterable[str]) -> int:
+    return sum(len(text.encode()) for text in texts)

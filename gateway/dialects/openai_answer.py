@@ -5,8 +5,7 @@ from typing import Any
 import msgspec
 
 from gateway.core.tally import Counts
-from gateway.dialects import openai_errors
-from gateway.dialects.asked import Asked
+from gateway.dialects import asked, openai_errors
 from gateway.dialects.frames import SSE_DONE, sse
 from gateway.dialects.ollama import Reply
 from gateway.errors import GatewayError
@@ -14,14 +13,13 @@ from gateway.errors import GatewayError
 FINGERPRINT = "fp_llm_gateway"
 
 
-class Renderer:
+class Renderer(asked.Renderer):
     """Turns the hub's answer to one call into OpenAI's, streamed or whole. `created_s` is unix seconds."""
 
-    content_type = b"text/event-stream; charset=utf-8"
-
-    def __init__(self, asked: Asked, call_id: str, created_s: int) -> None:
+    def __init__(self, model: str, include_usage: bool, call_id: str, created_s: int) -> None:
         self._id = f"chatcmpl-{call_id.replace('-', '')}"
-        self._asked = asked
+        self._model = model
+        self._include_usage = include_usage
         self._created_s = created_s
         self._begun = False
         self._calls = 0
@@ -34,7 +32,7 @@ class Renderer:
         """The frames that end the stream, from its final line."""
         frames = self._delta(reply) if reply.carries_tokens or not self._begun else b""
         frames += self._frame([{"index": 0, "delta": {}, "finish_reason": self._finish(reply), "logprobs": None}])
-        if self._asked.include_usage:
+        if self._include_usage:
             frames += self._frame([], usage=usage(counts))
         return frames + SSE_DONE
 
@@ -94,7 +92,7 @@ class Renderer:
             "id": self._id,
             "object": kind,
             "created": self._created_s,
-            "model": self._asked.model,
+            "model": self._model,
             "system_fingerprint": FINGERPRINT,
             "choices": choices,
         }

@@ -1,16 +1,17 @@
 """POST /v1/chat/completions: OpenAI's request into the hub's. The answer's way back is in `openai_answer`."""
 
+from functools import partial
 from typing import Annotated, Any, Literal
 
 import msgspec
 from msgspec import UNSET, Meta, Raw, Struct, UnsetType
 
-from gateway.dialects.asked import Asked, Prompt
+from gateway.dialects.asked import Asked
 from gateway.dialects.ollama import ChatRequest, Function, Message, Options, ToolCall
-from gateway.errors import BadRequest
+from gateway.dialects.openai_answer import Renderer
+from gateway.errors import BadRequest, Unsupported
 
 MESSAGES_MAX = 1_024
-IMAGES_MAX = 8
 TOOLS_MAX = 128
 
 
@@ -94,7 +95,7 @@ def parse(body: bytes) -> Asked:
     """The hub's request. Raises `msgspec.ValidationError` or `BadRequest`, naming the field."""
     asked = _request.decode(body)
     if asked.n not in (None, 1):
-        raise BadRequest("This gateway gives one answer a call: leave out `n`, or make several calls.")
+        raise Unsupported("This gateway gives one answer a call: leave out `n`, or make several calls.", param="n")
     upstream = ChatRequest(
         messages=[_message(message) for message in asked.messages],
         tools=asked.tools or [] if asked.tool_choice != "none" else [],
@@ -104,17 +105,13 @@ def parse(body: bytes) -> Asked:
         logprobs=bool(asked.logprobs),
         top_logprobs=asked.top_logprobs or 0,
     )
-    images = sum(len(message.images) for message in upstream.messages)
-    if images > IMAGES_MAX:
-        raise BadRequest(f"A request may hold {IMAGES_MAX} images; this one has {images}.")
     return Asked(
         model=asked.model,
         upstream=upstream,
         streamed=bool(asked.stream),
-        include_usage=bool(asked.stream_options and asked.stream_options.include_usage),
         output_tokens_max=asked.max_completion_tokens or asked.max_tokens,
         end_user=asked.user or "",
-        prompt=Prompt(text_bytes=_text_bytes(upstream), messages=len(upstream.messages), images=images),
+        renderer=partial(Renderer, asked.model, bool(asked.stream_options and asked.stream_options.include_usage)),
     )
 
 
@@ -190,12 +187,3 @@ def _think(effort: str | None) -> bool | str | UnsetType:
     if effort is None:
         return UNSET
     return False if effort == "none" else "low" if effort == "minimal" else effort
-
-
-def _text_bytes(request: ChatRequest) -> int:
-    """Bytes of everything the template may turn into prompt tokens, without the images."""
-    texts = [text for m in request.messages for text in (m.content, m.thinking, m.tool_name, m.tool_call_id)]
-    calls = [call for m in request.messages for call in m.tool_calls]
-    texts += [text for call in calls for text in (call.id, call.function.name)]
-    raw = [call.function.arguments for call in calls] + request.tools
-    return sum(len(text.encode()) for text in texts) + sum(len(bytes(part)) for part in raw)

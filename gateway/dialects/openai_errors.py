@@ -17,11 +17,13 @@ _TYPES = {
 }
 
 
-def render(error: GatewayError) -> tuple[int, bytes]:
-    """HTTP status and body."""
+def render(error: GatewayError, request_id: str) -> tuple[int, bytes]:
+    """HTTP status and body. OpenAI keeps the request's id in a header only."""
     return error.status, body(error)
 
 
 def body(error: GatewayError) -> bytes:
     kind = "insufficient_quota" if error.code == "insufficient_quota" else _TYPES.get(error.status, "api_error")
-    return msgspec.json.encode({"error": {"message": error.message, "type": kind, "param": None, "code": error.code}})
+    return msgspec.json.encode(
+        {"error": {"message": error.message, "type": kind, "param": error.param, "code": error.code}}
+    )

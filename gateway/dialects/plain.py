@@ -6,7 +6,8 @@ import msgspec
 from msgspec import Meta, Struct
 
 from gateway.core.tally import Counts
-from gateway.dialects.asked import Asked, Prompt
+from gateway.dialects import asked as spoke
+from gateway.dialects.asked import Asked
 from gateway.dialects.ollama import GenerateRequest, Options, Reply
 from gateway.dialects.openai_answer import usage
 from gateway.errors import CreditsExhausted, GatewayError, ModelNotFound
@@ -45,11 +46,11 @@ def parse(body: bytes) -> Asked:
         streamed=bool(asked.stream),
         output_tokens_max=asked.max_tokens,
         end_user=asked.user or "",
-        prompt=Prompt(text_bytes=len(asked.prompt.encode()) + len(system.encode()), messages=2, images=0),
+        renderer=Renderer,
     )
 
 
-def render_error(error: GatewayError) -> tuple[int, bytes]:
+def render_error(error: GatewayError, request_id: str = "") -> tuple[int, bytes]:
     """HTTP status and body. Two errors keep the status and the words that users of these routes know."""
     if isinstance(error, CreditsExhausted):
         return 403, _error(error, "Insufficient credits")
@@ -62,12 +63,13 @@ def _error(error: GatewayError, words: str) -> bytes:
     return msgspec.json.encode({"error": words, "code": error.code, "detail": error.message})
 
 
-class Renderer:
+class Renderer(spoke.Renderer):
     """Turns the hub's answer into `{"response"}`: one object, or one NDJSON line for each piece."""
 
     content_type = b"application/x-ndjson"
+    beat = b""
 
-    def __init__(self, asked: Asked, call_id: str, created_s: int) -> None:
+    def __init__(self, call_id: str, created_s: int) -> None:
         self._id = call_id
 
     def feed(self, reply: Reply) -> bytes:

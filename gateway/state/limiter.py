@@ -7,6 +7,7 @@ from gateway.core.keys import Credential
 from gateway.core.usage import detail_json
 from gateway.errors import (
     AllowanceHeld,
+    CloudBlocked,
     ConcurrencyLimited,
     CostExceedsLimit,
     CreditsExhausted,
@@ -31,6 +32,7 @@ REFUSALS: dict[str, type[GatewayError]] = {
     "unknown": Unauthorized,
     "no_backend": NoBackend,
     "model_not_found": ModelNotFound,
+    "cloud": CloudBlocked,
     "too_large": CostExceedsLimit,
     "credits": CreditsExhausted,
     "month": MonthlyTokensExhausted,

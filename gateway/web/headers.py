@@ -1,6 +1,6 @@
 """Response headers that tell a client about its limits, in OpenAI's names. Pure."""
 
-from gateway.core.call import Level, Levels
+from gateway.core.call import Level, Levels, Trip
 from gateway.errors import GatewayError
 
 Headers = list[tuple[bytes, bytes]]
@@ -14,6 +14,9 @@ EXPOSED = (
     "x-ratelimit-limit-tokens",
     "x-ratelimit-remaining-tokens",
     "x-ratelimit-reset-tokens",
+    "x-gateway-backend",
+    "x-gateway-queue-ms",
+    "x-gateway-upstream-ms",
 )
 """What pages of other origins may read."""
 
@@ -23,6 +26,17 @@ def of_levels(levels: Levels | None) -> Headers:
     if levels is None:
         return []
     return _of_level(b"requests", levels.requests) + _of_level(b"tokens", levels.tokens)
+
+
+def of_trip(trip: Trip | None) -> Headers:
+    """Where the call went, and how long that took."""
+    if trip is None:
+        return []
+    return [
+        (b"x-gateway-backend", trip.backend.encode()),
+        (b"x-gateway-queue-ms", b"%d" % trip.queue_ms),
+        (b"x-gateway-upstream-ms", b"%d" % trip.upstream_ms),
+    ]
 
 
 def of_error(error: GatewayError) -> Headers:

@@ -48,6 +48,6 @@ def _reason(error: HTTPException) -> str:
 
 
 def _response(error: GatewayError, more: dict[str, str] | None = None) -> Response[bytes]:
-    status, data = openai_errors.render(error)
+    status, data = openai_errors.render(error, "")
     extra = {name.decode(): value.decode() for name, value in headers.of_error(error)}
     return Response(data, status_code=status, media_type="application/json", headers={**(more or {}), **extra})

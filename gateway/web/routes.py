@@ -7,15 +7,15 @@ from litestar.handlers import BaseRouteHandler
 from litestar.params import FromPath
 from litestar.types import ASGIApp, ControllerRouterHandler, Receive, Scope, Send
 
-from gateway.dialects import openai_answer, openai_chat, openai_errors, plain
+from gateway.dialects import openai_chat, openai_errors, plain
 from gateway.dialects.asked import Dialect
 from gateway.web import pages, public
 from gateway.web.admin import KeyController
 from gateway.web.calls import CallEndpoint
 from gateway.web.openapi import openapi_json
 
-OPENAI_CHAT = Dialect(openai_chat.parse, openai_answer.Renderer, openai_errors.render)
-PLAIN = Dialect(plain.parse, plain.Renderer, plain.render_error)
+OPENAI_CHAT = Dialect(openai_chat.parse, openai_errors.render)
+PLAIN = Dialect(plain.parse, plain.render_error)
 
 CALLS: dict[str, Dialect] = {
     "/v1/chat/completions": OPENAI_CHAT,

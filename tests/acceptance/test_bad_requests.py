@@ -27,14 +27,14 @@ BAD: list[tuple[str, str, Any, int, str]] = [
     ("model is a number", CHAT, chat(model=5), 400, "invalid_request"),
     ("stream is text", CHAT, chat(stream="yes"), 400, "invalid_request"),
     ("unknown role", CHAT, chat(messages=[{"role": "wizard", "content": "x"}]), 400, "invalid_request"),
-    ("two answers", CHAT, chat(n=2), 400, "invalid_request"),
+    ("two answers", CHAT, chat(n=2), 400, "unsupported"),
     ("no tokens", CHAT, chat(max_tokens=0), 400, "invalid_request"),
     ("image address", CHAT, chat(messages=[{"role": "user", "content": [
         {"type": "image_url", "image_url": {"url": "http://127.0.0.1:1/x.png"}}]}]), 400, "invalid_request"),
     ("tool arguments", CHAT, chat(messages=[{"role": "assistant", "tool_calls": [
         {"id": "1", "type": "function", "function": {"name": "f", "arguments": "[1]"}}]}]), 400, "invalid_request"),
     ("unknown model", CHAT, chat(model="nope"), 404, "model_not_found"),
-    ("cloud model", CHAT, chat(model="gpt-oss:120b-cloud"), 404, "model_not_found"),
+    ("cloud model", CHAT, chat(model="gpt-oss:120b-cloud"), 403, "cloud_model_blocked"),
     ("model is a path", CHAT, chat(model="../../etc/passwd"), 404, "model_not_found"),
     ("empty prompt", PLAIN, {"prompt": ""}, 400, "invalid_request"),
     ("prompt is a list", PLAIN, {"prompt": ["x"]}, 400, "invalid_request"),

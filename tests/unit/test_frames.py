@@ -1,5 +1,6 @@
 """Framing does not depend on where the network cuts."""
 
+from functools import partial
 from itertools import pairwise
 from typing import Any
 
@@ -8,11 +9,10 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from gateway.dialects import frames, ollama, openai_answer, plain
-from gateway.dialects.asked import Asked, Renderer
+from gateway.dialects.asked import Renderer
 from gateway.dialects.frames import LINE_BYTES_MAX, Lines, sse
 from gateway.errors import GatewayError, StreamBroken
 from tests import exchanges
-from tests.fakes import asked
 
 BODIES = [one["response"]["body"].encode() for one in exchanges.recorded("A", "B") if one["response"]["status"] == 200]
 RECORDED = st.sampled_from(BODIES)
@@ -53,13 +53,15 @@ def rendered(renderer: Renderer, pieces: list[bytes]) -> bytes:
     return out
 
 
-@pytest.mark.parametrize("dialect", [openai_answer, plain], ids=["OpenAI", "plain"])
+RENDERERS = [partial(openai_answer.Renderer, "m", True), plain.Renderer]
+
+
+@pytest.mark.parametrize("made", RENDERERS, ids=["OpenAI", "plain"])
 @given(body=RECORDED, data=st.data())
 def test_a_client_gets_the_same_bytes_wherever_the_backends_were_cut(
-    dialect: Any, body: bytes, data: st.DataObject
+    made: Any, body: bytes, data: st.DataObject
 ) -> None:
-    request: Asked = asked(include_usage=True)
-    whole, pieces = (dialect.Renderer(request, "id", 1) for _ in range(2))
+    whole, pieces = made("id", 1), made("id", 1)
     assert rendered(pieces, cut(body, data)) == rendered(whole, [body])
 
 

@@ -55,7 +55,7 @@ def test_a_longer_prompt_is_never_estimated_shorter(one: int, more: int) -> None
 
 
 def _prompt_max(asked: Asked) -> int:
-    prompt = asked.prompt
+    prompt = asked.upstream.size()
     made = estimate(prompt_bytes=prompt.text_bytes, messages=prompt.messages, images=prompt.images, output_max=1)
     return made.prompt_max
 
@@ -99,17 +99,17 @@ MESSAGES: dict[str, dict[str, Any]] = {
 @pytest.mark.parametrize("message", MESSAGES.values(), ids=MESSAGES)
 def test_everything_that_a_template_may_show_the_model_counts(message: dict[str, Any]) -> None:
     asked = openai_chat.parse(msgspec.json.encode({"model": "m", "messages": [message]}))
-    assert asked.prompt.text_bytes >= len(LONG)
+    assert asked.upstream.size().text_bytes >= len(LONG)
 
 
 def test_tools_and_system_texts_count() -> None:
     tool = {"type": "function", "function": {"name": "f", "description": LONG}}
     body = {"model": "m", "messages": [{"role": "user", "content": "x"}], "tools": [tool]}
-    assert openai_chat.parse(msgspec.json.encode(body)).prompt.text_bytes > len(LONG)
-    assert plain.parse(msgspec.json.encode({"prompt": "x", "system": LONG})).prompt.text_bytes > len(LONG)
+    assert openai_chat.parse(msgspec.json.encode(body)).upstream.size().text_bytes > len(LONG)
+    assert plain.parse(msgspec.json.encode({"prompt": "x", "system": LONG})).upstream.size().text_bytes > len(LONG)
 
 
 def test_text_is_measured_in_bytes_of_utf_8() -> None:
     body = {"model": "m", "messages": [{"role": "user", "content": "漢字"}]}
-    assert openai_chat.parse(msgspec.json.encode(body)).prompt.text_bytes == 6
-    assert plain.parse(msgspec.json.encode({"prompt": "漢字"})).prompt.text_bytes == 6
+    assert openai_chat.parse(msgspec.json.encode(body)).upstream.size().text_bytes == 6
+    assert plain.parse(msgspec.json.encode({"prompt": "漢字"})).upstream.size().text_bytes == 6

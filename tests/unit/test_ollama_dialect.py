@@ -10,7 +10,7 @@ from hypothesis import strategies as st
 from msgspec import Raw
 
 from gateway.core.tally import Counts
-from gateway.dialects import ollama
+from gateway.dialects import ollama, ollama_faults
 from gateway.dialects.ollama import ChatRequest, GenerateRequest, Message, Options
 from gateway.errors import (
     BackendBusy,
@@ -27,7 +27,7 @@ DEEP = b"[" * 50_000
 
 
 def sent(request: ChatRequest | GenerateRequest, **changes: Any) -> Any:
-    given = {"model": "Full", "stream": True, "output_tokens_max": 7} | changes
+    given = {"model": "Full", "stream": True, "output_tokens_max": 7, "thinks": True} | changes
     return msgspec.json.decode(request.encode(**given))
 
 
@@ -51,8 +51,8 @@ def test_each_request_has_its_route() -> None:
 
 def test_a_schema_and_a_tool_go_out_as_they_came() -> None:
     request = ChatRequest(messages=[], format=Raw(b'{"b":1,"a":2}'), tools=[Raw(b'{"x": 1}')])
-    assert b'"format":{"b":1,"a":2}' in request.encode(model="m", stream=False, output_tokens_max=1)
-    assert b'"tools":[{"x": 1}]' in request.encode(model="m", stream=False, output_tokens_max=1)
+    assert b'"format":{"b":1,"a":2}' in request.encode(model="m", stream=False, output_tokens_max=1, thinks=True)
+    assert b'"tools":[{"x": 1}]' in request.encode(model="m", stream=False, output_tokens_max=1, thinks=True)
 
 
 SUCCESSES = [one for one in exchanges.recorded("A", "B") if one["response"]["status"] == 200]
@@ -123,7 +123,7 @@ def test_no_bytes_at_all_make_another_error(line: bytes) -> None:
     for read in (ollama.read, ollama.read_whole):
         with suppress(GatewayError):
             read(line)
-    assert isinstance(ollama.fault(500, line), GatewayError)
+    assert isinstance(ollama_faults.fault(500, line), GatewayError)
 
 
 def test_a_whole_answer_must_be_done() -> None:
@@ -149,7 +149,7 @@ REFUSALS = {one["name"]: one["response"] for one in exchanges.recorded("A", "B",
 
 @pytest.mark.parametrize("name", FAULTS)
 def test_recorded_refusals_have_their_meaning(name: str) -> None:
-    error = ollama.fault(REFUSALS[name]["status"], REFUSALS[name]["body"].encode())
+    error = ollama_faults.fault(REFUSALS[name]["status"], REFUSALS[name]["body"].encode())
     assert (type(error), error.elsewhere) == FAULTS[name]
 
 
@@ -169,16 +169,16 @@ def test_recorded_refusals_have_their_meaning(name: str) -> None:
     ],
 )
 def test_other_refusals_have_their_meaning(status: int, text: str, kind: type, elsewhere: bool) -> None:
-    error = ollama.fault(status, msgspec.json.encode({"error": text}))
+    error = ollama_faults.fault(status, msgspec.json.encode({"error": text}))
     assert (type(error), error.elsewhere) == (kind, elsewhere)
     assert text in error.message
 
 
 def test_a_clients_mistake_keeps_ollamas_words_and_json_within_text_is_unwrapped() -> None:
     inner = '{"error":{"code":400,"message":"too  long\\nfor me","type":"exceed_context_size_error"}}'
-    assert ollama.fault(400, msgspec.json.encode({"error": inner})).message.endswith("too long for me")
+    assert ollama_faults.fault(400, msgspec.json.encode({"error": inner})).message.endswith("too long for me")
     overflow = REFUSALS["chat-context-overflow"]["body"].encode()
-    assert "{" not in ollama.fault(400, overflow).message
+    assert "{" not in ollama_faults.fault(400, overflow).message
 
 
 ODD = {
@@ -199,11 +199,11 @@ ODD = {
 @pytest.mark.parametrize("status", [500, 400])
 @pytest.mark.parametrize("body", ODD.values(), ids=ODD)
 def test_a_refusal_in_any_form_is_still_one(status: int, body: bytes) -> None:
-    error = ollama.fault(status, body)
+    error = ollama_faults.fault(status, body)
     assert type(error) is {500: BackendFault, 400: BadRequest}[status]
     assert len(error.message) < 500
 
 
 def test_a_long_reason_is_cut() -> None:
-    error = ollama.fault(500, msgspec.json.encode({"error": "x" * 10_000}))
-    assert len(error.message) < ollama.UPSTREAM_TEXT_CHARS_MAX + 100
+    error = ollama_faults.fault(500, msgspec.json.encode({"error": "x" * 10_000}))
+    assert len(error.message) < ollama_faults.UPSTREAM_TEXT_CHARS_MAX + 100

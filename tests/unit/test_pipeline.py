@@ -9,7 +9,7 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from gateway.core.call import Bill
-from gateway.dialects import openai_answer, plain
+from gateway.dialects import plain
 from gateway.dialects.frames import LINE_BYTES_MAX
 from gateway.errors import BackendBusy, BackendTimeout, Draining, GatewayError, LeaseLost, ModelNotFound, StreamBroken
 from gateway.outbox import Outbox
@@ -38,7 +38,7 @@ class Life:
         self._pipeline = Pipeline(self.leases, fleet, lambda: 100, self.observer)
 
     def start(self, renderer: Any = None) -> "Life":
-        renderer = renderer or openai_answer.Renderer(asked(), self._call.id, 1)
+        renderer = renderer or asked().renderer(self._call.id, 1)
         self.running.start(self._pipeline.run(self._call, renderer, self.out), self.out)
         return self
 
@@ -294,7 +294,7 @@ class Broken(plain.Renderer):
 async def test_a_failure_that_nobody_planned_for_is_settled_and_told_too(streamed: bool, body: bytes) -> None:
     """Else its lease would be renewed for ever, and hold what it had reserved."""
     life = Life(FakeFleet(body), streamed=streamed)
-    await life.start(Broken(asked(), "id", 1)).end()
+    await life.start(Broken("m", False, "id", 1)).end()
     assert (life.charged, life.bill.detail.status) == ((0, 0, False), "internal_error")
     assert life.out.refusal
     assert life.out.refusal.status == 500

@@ -8,7 +8,6 @@ import pytest
 from gateway.dialects import ollama, plain
 from gateway.dialects.asked import Asked
 from gateway.errors import CreditsExhausted, ModelNotFound, MonthlyTokensExhausted, StreamBroken, every_error
-from tests.fakes import asked
 
 
 def parsed(**fields: Any) -> Asked:
@@ -16,7 +15,9 @@ def parsed(**fields: Any) -> Asked:
 
 
 def upstream(**fields: Any) -> Any:
-    body = msgspec.json.decode(parsed(**fields).upstream.encode(model="m", stream=True, output_tokens_max=1))
+    body = msgspec.json.decode(
+        parsed(**fields).upstream.encode(model="m", stream=True, output_tokens_max=1, thinks=True)
+    )
     del body["model"], body["stream"], body["options"]["num_predict"]
     return body
 
@@ -79,7 +80,7 @@ LAST = ollama.read(
 
 
 def test_a_stream_is_lines_and_the_last_one_counts() -> None:
-    renderer = plain.Renderer(asked(), "id", 1)
+    renderer = plain.Renderer("id", 1)
     out = renderer.feed(ollama.read(b'{"response":"a"}')) + renderer.last(LAST, LAST.counts())
     first, last = (msgspec.json.decode(line) for line in out.splitlines())
     assert first == {"response": "a", "done": False}
@@ -88,7 +89,7 @@ def test_a_stream_is_lines_and_the_last_one_counts() -> None:
 
 
 def test_a_whole_answer_is_one_object_and_a_failure_one_line() -> None:
-    renderer = plain.Renderer(asked(), "id", 1)
+    renderer = plain.Renderer("id", 1)
     reply = ollama.read(b'{"response":"ab","done":true}')
     whole = msgspec.json.decode(renderer.whole(reply, reply.counts()))
     assert (whole["response"], whole["done"], whole["done_reason"]) == ("ab", True, "stop")

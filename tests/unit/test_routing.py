@@ -68,6 +68,6 @@ def test_the_catalogue_has_every_healthy_model_once_with_its_newest_copy() -> No
 
 def test_the_default_model_is_the_first_that_makes_text() -> None:
     one, away = backend("a", has=("a-embed:latest", "z:latest", "b:latest")), backend("c", healthy=False)
-    one.models["a-embed:latest"] = Model("a-embed", completes=False)
+    one.models["a-embed:latest"] = Model("a-embed", capabilities=frozenset({"embedding"}))
     assert default_model([away, one]) == "b:latest"
     assert default_model([away]) is None

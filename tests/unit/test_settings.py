@@ -74,6 +74,11 @@ def test_values_are_read_as_people_write_them(name: str, text: str, value: objec
 
 
 BAD = [
+    ("CONTEXT_TOKENS_MAX", ["x", "-1", "1.5"]),
+    ("KEEP_ALIVE_SECONDS_MAX", ["x", "-1", "5m"]),
+    ("ALLOW_CLOUD_MODELS", ["maybe"]),
+    ("BEAT_SECONDS", ["0", "x"]),
+    ("ROUTING_HEADERS", ["maybe"]),
     ("PORT", ["x", "-1", "65536", "80.5", "8,000", "0x50"]),
     ("DEBUG", ["maybe", "2", "truee"]),
     ("ADMIN_SECRET", ["short", SECRET]),
@@ -121,7 +126,7 @@ def test_a_bad_value_is_one_line_that_names_the_setting_and_no_secret(name: str,
 
 
 def test_every_setting_with_a_form_has_a_bad_value_here() -> None:
-    free = {"HOST", "DATA_DIR", "OLLAMA_DEFAULT_MODEL", "CORS_ORIGINS"}
+    free = {"HOST", "DATA_DIR", "OLLAMA_DEFAULT_MODEL", "CORS_ORIGINS", "PULL_REGISTRIES"}
     assert {name for name, _ in BAD} == set(NAMES) - free
 
 

@@ -1,0 +1,49 @@
+"""What a backend's refusal or broken answer means, in the gateway's own errors (reference: ollama-http section 3)."""
+
+from typing import Any
+
+import msgspec
+
+from gateway.errors import BackendBusy, BackendFault, BadRequest, ContextExceeded, GatewayError, ModelNotFound
+
+UPSTREAM_TEXT_CHARS_MAX = 300
+
+
+def fault(status: int, body: bytes) -> GatewayError:
+    """What a backend's refusal means; `elsewhere` is set where another may do better.
+
+    A client's mistake keeps Ollama's wording, which names the field; a node's fault is worded by the gateway.
+    """
+    text = _error_text(body)
+    if status == 404:
+        return ModelNotFound()
+    if status == 503:
+        return BackendBusy()
+    if ("exceed" in text and "context" in text) or "longer than the context" in text:
+        return ContextExceeded(f"The model refused the prompt: {text}")
+    if status == 400 or text.startswith(("option ", "invalid format")):
+        return BadRequest(f"The model refused this request: {text}")
+    return BackendFault(f"The model server behind this gateway failed: {text}", elsewhere=_is_load_failure(text))
+
+
+def _is_load_failure(text: str) -> bool:
+    return "llama-server process has terminated" in text or "timed out waiting" in text or "out-of-memory" in text
+
+
+def _error_text(body: bytes) -> str:
+    try:
+        return shown(msgspec.json.decode(body)["error"])
+    except (msgspec.DecodeError, UnicodeDecodeError, RecursionError, KeyError, TypeError):
+        return "no reason given"
+
+
+def shown(error: Any) -> str:
+    """An upstream error as one short line; llama-server's are JSON within a string."""
+    if isinstance(error, str):
+        try:
+            inner = msgspec.json.decode(error)
+            error = inner["error"]["message"] if isinstance(inner["error"], dict) else inner["error"]
+        except (msgspec.DecodeError, RecursionError, KeyError, TypeError):
+            pass
+    text = " ".join(str(error).split())
+    return text[:UPSTREAM_TEXT_CHARS_MAX]

@@ -1,0 +1,68 @@
+"""What requests may ask of the backends beyond an answer: bounds that the operator sets, the same for every dialect."""
+
+import re
+
+from msgspec import UNSET, Struct
+from msgspec.structs import replace
+
+from gateway.core.call import Upstream
+from gateway.dialects.ollama import ChatRequest, EmbedRequest, GenerateRequest
+from gateway.errors import BadRequest, ContextNotAllowed
+
+IMAGES_MAX = 8
+MESSAGES_MAX = 1_024
+INPUTS_MAX = 2_048
+STOPS_MAX = 16
+KEEP_ALIVE_S_MIN = 60.0
+"""less would unload the model under the other callers' feet"""
+
+_UNITS = {"ns": 1e-9, "us": 1e-6, "µs": 1e-6, "ms": 1e-3, "s": 1.0, "m": 60.0, "h": 3600.0}
+_DURATION = re.compile(r"([+-]?)((?:\d+(?:\.\d*)?(?:ns|us|µs|ms|s|m|h))+)", re.ASCII)
+_PART = re.compile(r"(\d+(?:\.\d*)?)(ns|us|µs|ms|s|m|h)", re.ASCII)
+
+
+class Policy(Struct, frozen=True, kw_only=True):
+    """The operator's bounds. `context_tokens_max` 0: no request chooses `num_ctx`; seconds 0: none `keep_alive`."""
+
+    context_tokens_max: int
+    keep_alive_s_max: float
+    output_tokens_max: int
+
+    def apply(self, request: Upstream) -> Upstream:
+        """The request within the bounds. Raises `ContextNotAllowed` or `BadRequest`.
+
+        `keep_alive` is brought within them rather than refused: well-known clients ask for "for ever" by default.
+        """
+        assert isinstance(request, ChatRequest | GenerateRequest | EmbedRequest)
+        size, context, keep_s = request.size(), request.options.num_ctx, request.keep_alive
+        if size.images > IMAGES_MAX:
+            raise BadRequest(f"A request may hold {IMAGES_MAX} images; this one has {size.images}.")
+        if size.messages > max(MESSAGES_MAX, INPUTS_MAX):
+            raise BadRequest(f"A request may hold {MESSAGES_MAX} messages; this one has {size.messages}.")
+        if context is not UNSET and not 0 < context <= self.context_tokens_max:
+            raise ContextNotAllowed(self._about_context())
+        if keep_s is UNSET:
+            return request
+        if not self.keep_alive_s_max:
+            return replace(request, keep_alive=UNSET)
+        wanted_s = self.keep_alive_s_max if keep_s < 0 else max(keep_s, KEEP_ALIVE_S_MIN)
+        return replace(request, keep_alive=min(wanted_s, self.keep_alive_s_max))
+
+    def _about_context(self) -> str:
+        if not self.context_tokens_max:
+            return "Requests may not choose `num_ctx` here: another one reloads the model for everybody."
+        return f"`num_ctx` may be 1 to {self.context_tokens_max} here (setting CONTEXT_TOKENS_MAX)."
+
+
+def seconds(value: float | str) -> float:
+    """A `keep_alive` in seconds; negative: for ever. Text is "0" or as Go writes durations, such as "1h30m".
+
+    Raises `BadRequest`.
+    """
+    if isinstance(value, str):
+        form = _DURATION.fullmatch(value.strip() + ("s" if value.strip() in ("0", "-1") else ""))
+        if form is None:
+            raise BadRequest('`keep_alive` must be a number of seconds or a duration such as "5m".', param="keep_alive")
+        value = sum(float(number) * _UNITS[unit] for number, unit in _PART.findall(form[2]))
+        value = -value if form[1] == "-" else value
+    return float(value)
