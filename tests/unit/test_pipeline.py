@@ -294,7 +294,7 @@ class Broken(plain.Renderer):
 async def test_a_failure_that_nobody_planned_for_is_settled_and_told_too(streamed: bool, body: bytes) -> None:
     """Else its lease would be renewed for ever, and hold what it had reserved."""
     life = Life(FakeFleet(body), streamed=streamed)
-    await life.start(Broken("m", False, "id", 1)).end()
+    await life.start(Broken("id", 1)).end()
     assert (life.charged, life.bill.detail.status) == ((0, 0, False), "internal_error")
     assert life.out.refusal
     assert life.out.refusal.status == 500
