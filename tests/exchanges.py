@@ -101,3 +101,90 @@ def _add(meaning: Meaning, message: dict[str, Any], finish: str | None) -> None:
 
 def _count(meaning: Meaning, usage: dict[str, int]) -> None:
     meaning.prompt_tokens, meaning.completion_tokens = usage["prompt_tokens"], usage["completion_tokens"]
+
+
+def completions(status: int, text: str) -> Meaning:
+    """What an answer of OpenAI's completions API means, streamed or not."""
+    meaning = Meaning()
+    if status != 200:
+        meaning.error = status
+        return meaning
+    for data in _events(text):
+        if data == "[DONE]":
+            meaning.done = True
+            continue
+        reply = json.loads(data)
+        if "error" in reply:
+            meaning.error = "mid-stream"
+            continue
+        for choice in reply["choices"]:
+            meaning.text += choice["text"]
+            meaning.finish = choice["finish_reason"] or meaning.finish
+        if (reply.get("usage") or {}).get("total_tokens"):
+            _count(meaning, reply["usage"])
+    meaning.done = meaning.done or not text.startswith(("data:", ":"))
+    return meaning
+
+
+def responses(status: int, text: str) -> Meaning:
+    """What an answer of OpenAI's Responses API means, streamed or not: its final object, which must fit its deltas."""
+    meaning = Meaning()
+    if status != 200:
+        meaning.error = status
+        return meaning
+    events = [json.loads(data) for data in _events(text)]
+    deltas = "".join(event["delta"] for event in events if event.get("type") == "response.output_text.delta")
+    final = events[-1].get("response", events[-1]) if "type" in events[-1] else events[-1]
+    if final.get("status") not in ("completed", "incomplete"):
+        meaning.error, meaning.text = "mid-stream", deltas
+        return meaning
+    for item in final["output"]:
+        meaning.text += "".join(part["text"] for part in item.get("content") or [])
+        meaning.thought += "".join(part["text"] for part in item.get("summary") or [])
+        if item["type"] == "function_call":
+            meaning.tools.append((item["name"], json.loads(item["arguments"])))
+    assert len(events) == 1 or deltas == meaning.text
+    meaning.done, meaning.finish = True, "stop" if final["status"] == "completed" else "length"
+    meaning.prompt_tokens, meaning.completion_tokens = final["usage"]["input_tokens"], final["usage"]["output_tokens"]
+    return meaning
+
+
+STOP_REASONS = {"end_turn": "stop", "max_tokens": "length", "tool_use": "stop"}
+
+
+def anthropic(status: int, text: str) -> Meaning:
+    """What an answer of Anthropic's API means, streamed or not."""
+    meaning = Meaning()
+    if status != 200:
+        meaning.error = status
+        return meaning
+    arguments = ""
+    for event in map(json.loads, _events(text)):
+        kind, delta = event["type"], event.get("delta", {})
+        for block in event.get("content", []) if kind == "message" else [event.get("content_block", {})]:
+            meaning.text += block.get("text", "")
+            meaning.thought += block.get("thinking", "")
+            if block.get("type") == "tool_use":
+                meaning.tools.append((block["name"], block["input"]))
+        meaning.text += delta.get("text", "")
+        meaning.thought += delta.get("thinking", "")
+        arguments += delta.get("partial_json", "")
+        if kind == "content_block_stop" and arguments:
+            meaning.tools[-1] = (meaning.tools[-1][0], json.loads(arguments))
+            arguments = ""
+        if kind in ("message", "message_delta"):
+            reason = event.get("stop_reason") or delta.get("stop_reason")
+            meaning.finish = STOP_REASONS[reason]
+            usage = event["usage"]
+            meaning.prompt_tokens, meaning.completion_tokens = usage["input_tokens"], usage["output_tokens"]
+        meaning.done = meaning.done or kind in ("message", "message_stop")
+        meaning.error = "mid-stream" if kind == "error" else meaning.error
+    return meaning
+
+
+def _events(text: str) -> list[str]:
+    """The data of all events; the whole text when it is no stream."""
+    if not text.startswith(("data:", "event:", ":")):
+        return [text]
+    lines = text.splitlines()
+    return [line.removeprefix("data:").strip() for line in lines if line.startswith("data:")]

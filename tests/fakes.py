@@ -14,10 +14,11 @@ from msgspec.structs import replace
 
 from gateway.core import keys
 from gateway.core.call import Admission, Bill, Call, Levels
+from gateway.core.catalogue import ModelCard
 from gateway.core.keys import Credential
 from gateway.core.limits import Estimate, Limits
 from gateway.core.record import KeyRecord, Spent
-from gateway.core.routing import ModelCard
+from gateway.core.routing import Model
 from gateway.core.tally import Tally
 from gateway.dialects import openai_answer
 from gateway.dialects.asked import Asked
@@ -178,7 +179,7 @@ class FakeFleet:
         return self._objection
 
     def models(self) -> list[ModelCard]:
-        return [ModelCard(MODEL, 0, 1)]
+        return [ModelCard(MODEL, Model(MODEL), 1)]
 
     def default_model(self) -> str | None:
         return MODEL
@@ -201,6 +202,9 @@ class FakeExchange:
 
     def __init__(self, body: tuple[Step, ...]) -> None:
         self._body = body
+
+    def leave(self) -> None:
+        pass
 
     async def whole(self) -> bytes:
         return b"".join([piece async for piece in self.pieces()])

@@ -41,6 +41,7 @@ class Answer:
         self._response = response
         self._patience = patience
         self._deadline = deadline
+        self._wanted = True
         self._end_s = asyncio.get_running_loop().time() + patience.total_s
 
     async def whole(self) -> bytes:
@@ -58,8 +59,13 @@ class Answer:
             yield piece
             self._deadline.reschedule(min(loop.time() + patience.idle_s, self._end_s))
 
+    def leave(self) -> None:
+        self._wanted = False
+
     async def finish(self) -> None:
         """Read the end of the body so that the connection can be used again; it is closed when there is none."""
+        if not self._wanted:
+            return
         self._deadline.reschedule(None)
         with suppress(TimeoutError, aiohttp.ClientError):
             async with asyncio.timeout(TAIL_S):

@@ -7,9 +7,11 @@ from contextlib import AsyncExitStack, asynccontextmanager
 from msgspec.structs import replace
 
 from gateway.backends.client import Answer, OllamaClient
-from gateway.core import names, routing
+from gateway.backends.inventory import Inventory
+from gateway.core import catalogue, names, routing
 from gateway.core.call import Call
-from gateway.core.routing import Backend, Model, ModelCard
+from gateway.core.catalogue import ModelCard
+from gateway.core.routing import Backend, Loaded
 from gateway.core.tally import Tally
 from gateway.errors import BackendUnreachable, GatewayError, NoBackend
 
@@ -23,7 +25,7 @@ class Pool:
         self, urls: Iterable[str], client: OllamaClient, default_model: str | None = None, *, allow_cloud: bool = False
     ) -> None:
         self._client = client
-        self._allow_cloud = allow_cloud
+        self.allow_cloud = allow_cloud
         self._default_model = default_model
         self._backends = {name: Backend(name=name, url=url, healthy=False, models={}) for name, url in _named(urls)}
         self._in_flight = dict.fromkeys(self._backends, 0)
@@ -33,21 +35,23 @@ class Pool:
     def snapshot(self) -> list[Backend]:
         return list(self._backends.values())
 
-    def saw(self, name: str, models: dict[str, Model], loaded: frozenset[str]) -> None:
+    def saw(self, name: str, found: Inventory, loaded: dict[str, Loaded]) -> None:
         """A probe was answered."""
-        self._backends[name] = replace(self._backends[name], healthy=True, models=models, loaded=loaded)
+        self._backends[name] = replace(
+            self._backends[name], healthy=True, models=found.models, loaded=loaded, version=found.version
+        )
 
     def lost(self, name: str) -> None:
         """A probe got no answer. Its models are remembered: they are tried when nothing better is there."""
-        self._backends[name] = replace(self._backends[name], healthy=False, loaded=frozenset())
+        self._backends[name] = replace(self._backends[name], healthy=False, loaded={})
 
     def objection(self, model: str) -> str:
-        if names.is_cloud(model) and not self._allow_cloud:
+        if names.is_cloud(model) and not self.allow_cloud:
             return "cloud"
         return routing.objection(self.snapshot(), model)
 
     def models(self) -> list[ModelCard]:
-        return routing.catalogue(self.snapshot())
+        return catalogue.models(self.snapshot())
 
     def default_model(self) -> str | None:
         return self._default_model or routing.default_model(self.snapshot())

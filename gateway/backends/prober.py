@@ -4,73 +4,80 @@ import asyncio
 import random
 from collections.abc import Callable
 from contextlib import suppress
-from datetime import datetime
 
 import httpx
-import msgspec
-from msgspec import Struct
+from msgspec.structs import replace
 
+from gateway.backends import inventory, lookup
+from gateway.backends.inventory import Inventory
 from gateway.backends.pool import Pool
-from gateway.core import names
-from gateway.core.routing import Model
+from gateway.backends.shows import Shows
 
 PROBE_S = 3.0
 JITTER = 0.3
 PROBE_AGAIN_S = 0.2
 """least time between two probes of one backend, however much it is suspected"""
 PROBE_S_MAX = 10.0
-"""/api/ps can stall for five seconds while a node unloads a model"""
 MISSES_MAX = 2
 INVENTORY_PROBES = 10
 """every so many probes the models are listed again: the backend walks its disk for that"""
-BODY_BYTES_MAX = 16 << 20
-
-
-class _Entry(Struct):
-    name: str
-    modified_at: str = ""
-    capabilities: list[str] | None = None
-    remote_host: str = ""
-
-
-class _List(Struct):
-    models: list[_Entry] | None = None
-
-
-_decoder = msgspec.json.Decoder(_List)
 
 
 class Prober:
     """One loop for each backend. `on_change` hears (backend, whether it answered) after every probe."""
 
-    def __init__(self, pool: Pool, http: httpx.AsyncClient, on_change: Callable[[str, bool], None]) -> None:
+    def __init__(
+        self, pool: Pool, http: httpx.AsyncClient, shows: Shows, on_change: Callable[[str, bool], None]
+    ) -> None:
         self._pool = pool
         self._http = http
+        self._shows = shows
         self._on_change = on_change
+        self._urls = {backend.name: backend.url for backend in pool.snapshot()}
+        self._turns = {name: asyncio.Lock() for name in self._urls}
+        self._known: dict[str, Inventory] = {}
         self._misses: dict[str, int] = {}
 
     async def run(self) -> None:
         async with asyncio.TaskGroup() as loops:
-            for backend in self._pool.snapshot():
-                loops.create_task(self._watch(backend.name, backend.url))
+            for name in self._urls:
+                loops.create_task(self._watch(name))
 
     async def probe_all(self) -> None:
         """One round over all backends, so that a replica knows its fleet before it says that it is ready."""
-        await asyncio.gather(*(self.probe(backend.name, backend.url, {}) for backend in self._pool.snapshot()))
+        await asyncio.gather(*(self.probe(name, afresh=True) for name in self._urls))
 
-    async def probe(self, name: str, url: str, known: dict[str, Model]) -> dict[str, Model]:
-        """Ask one backend; list its models when none are `known`. Returns the models, none when it does not answer."""
-        try:
-            async with asyncio.timeout(PROBE_S_MAX):
-                models = known or _inventory(await self._get(url + "/api/tags"))
-                loaded = frozenset(_canonical_names(await self._get(url + "/api/ps")))
-        except (httpx.HTTPError, msgspec.DecodeError, ValueError, TimeoutError):
-            self._missed(name)
-            return {}
-        self._misses[name] = 0
-        self._pool.saw(name, models, loaded)
-        self._on_change(name, True)
-        return models
+    async def probe(self, name: str, *, afresh: bool) -> None:
+        """Ask one backend and tell the pool; `afresh`: its models too, which are listed anyway while none are known."""
+        async with self._turns[name]:
+            known = None if afresh else self._known.get(name)
+            try:
+                async with asyncio.timeout(PROBE_S_MAX):
+                    found = known if known and known.models else await self._list(name)
+                    loaded = inventory.read_loaded(await self._get(name, "/api/ps"))
+            except lookup.SILENCE:
+                self._known.pop(name, None)
+                self._missed(name)
+                return
+            self._misses[name] = 0
+            self._known[name] = found
+            self._pool.saw(name, found, loaded)
+            self._on_change(name, True)
+            if found is not known:
+                await self._shows.learn(self._urls[name], found.models.values())
+                self._known[name] = self._corrected(found)
+                self._pool.saw(name, self._known[name], loaded)
+
+    async def _list(self, name: str) -> Inventory:
+        """The models and, where the backend says it, the version. What /api/show has said before is in it."""
+        models = inventory.read_models(await self._get(name, "/api/tags"), cloud=self._pool.allow_cloud)
+        version = ""
+        with suppress(*lookup.SILENCE):
+            version = inventory.read_version(await self._get(name, "/api/version"))
+        return self._corrected(Inventory(models, version))
+
+    def _corrected(self, found: Inventory) -> Inventory:
+        return replace(found, models={name: self._shows.corrected(model) for name, model in found.models.items()})
 
     def _missed(self, name: str) -> None:
         """One miss is asked again at once; several in a row mean that the backend is away."""
@@ -81,11 +88,10 @@ class Prober:
         self._pool.lost(name)
         self._on_change(name, False)
 
-    async def _watch(self, name: str, url: str) -> None:
-        models: dict[str, Model] = {}
+    async def _watch(self, name: str) -> None:
         probes = 0
         while True:
-            models = await self.probe(name, url, models if probes % INVENTORY_PROBES else {})
+            await self.probe(name, afresh=probes % INVENTORY_PROBES == 0)
             probes += 1
             await self._rest(name)
 
@@ -97,33 +103,5 @@ class Prober:
             await asyncio.wait_for(suspected.wait(), PROBE_S * random.uniform(1 - JITTER, 1 + JITTER))  # noqa: S311
         suspected.clear()
 
-    async def _get(self, url: str) -> list[_Entry]:
-        async with self._http.stream("GET", url, timeout=PROBE_S_MAX) as reply:
-            reply.raise_for_status()
-            body = bytearray()
-            async for piece in reply.aiter_raw():
-                body += piece
-                if len(body) > BODY_BYTES_MAX:
-                    raise ValueError("too large")
-        return _decoder.decode(body).models or []
-
-
-def _inventory(entries: list[_Entry]) -> dict[str, Model]:
-    """Models by canonical name, without those whose prompts would leave the site."""
-    found = {}
-    for entry in entries:
-        name = names.canonical(entry.name)
-        if name and not entry.remote_host and not names.is_cloud(name):
-            found[name] = Model(entry.name, _unix_s(entry.modified_at), frozenset(entry.capabilities or ()))
-    return found
-
-
-def _canonical_names(entries: list[_Entry]) -> list[str]:
-    return [name for entry in entries if (name := names.canonical(entry.name))]
-
-
-def _unix_s(text: str) -> int:
-    try:
-        return int(msgspec.convert(text, datetime).timestamp())
-    except (msgspec.ValidationError, ValueError, OverflowError):
-        return 0
+    async def _get(self, name: str, path: str) -> bytes:
+        return await lookup.ask(self._http, self._urls[name] + path)

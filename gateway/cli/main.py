@@ -6,7 +6,7 @@ import sys
 from pathlib import Path
 from types import ModuleType
 
-from gateway.cli import check, keys, migrate, serve, up, worker
+from gateway.cli import check, keys, migrate, openapi, serve, up, worker
 from gateway.settings import SettingsError, load
 
 DOTENV = ".env"
@@ -17,6 +17,7 @@ COMMANDS: dict[str, ModuleType] = {
     "migrate": migrate,
     "check": check,
     "keys": keys,
+    "openapi": openapi,
 }
 
 

@@ -32,6 +32,17 @@ def canonical(name: str) -> str | None:
     return found if len(found) <= NAME_CHARS_MAX else None
 
 
+def registry(name: str) -> str:
+    """The host that a canonical name is pulled from; it is named only before a namespace (host/namespace/model:tag)."""
+    *parents, _ = name.split("/")
+    return parents[0] if len(parents) == 2 else _REGISTRY
+
+
+def spelled(name: str) -> str:
+    """A valid name in its own letter case, which some registries tell apart; without a scheme, which may be http."""
+    return name.strip().rpartition("://")[2]
+
+
 def is_cloud(name: str) -> bool:
     """Whether a canonical name makes Ollama forward the prompt to ollama.com."""
     tag = name.rpartition(":")[2]

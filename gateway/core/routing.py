@@ -5,23 +5,32 @@ from collections.abc import Iterable, Sequence
 from msgspec import Struct
 
 
-class ModelCard(Struct, frozen=True):
-    """A model the fleet has: canonical name, unix seconds of its newest copy, how many backends have it."""
+class Details(Struct, frozen=True):
+    """What kind of model it is, in Ollama's words. "" and 0: the backend does not say."""
 
-    name: str
-    modified_s: int
-    backends: int
+    parent_model: str = ""
+    format: str = ""
+    family: str = ""
+    families: tuple[str, ...] = ()
+    parameter_size: str = ""
+    quantization_level: str = ""
+    context_length: int = 0
+    embedding_length: int = 0
 
 
 class Model(Struct, frozen=True):
     """A model as one backend has it: its own spelling, unix seconds of its last change, what it can do.
 
-    `capabilities` is empty where the backend does not say.
+    `capabilities` is empty where the backend does not say. `digest` names its whole content, settings included.
     """
 
     spelling: str
     modified_s: int = 0
     capabilities: frozenset[str] = frozenset()
+    modified_at: str = ""
+    size_bytes: int = 0
+    digest: str = ""
+    details: Details = Details()
 
     @property
     def completes(self) -> bool:
@@ -33,14 +42,25 @@ class Model(Struct, frozen=True):
         return "thinking" in self.capabilities
 
 
+class Loaded(Struct, frozen=True):
+    """A model in a backend's memory. `expires_s` is `expires_at` in unix seconds."""
+
+    expires_at: str = ""
+    expires_s: float = 0.0
+    size_bytes: int = 0
+    vram_bytes: int = 0
+    context_tokens: int = 0
+
+
 class Backend(Struct, frozen=True, kw_only=True):
-    """One backend as it was last seen. `models` goes by canonical name."""
+    """One backend as it was last seen. `models` and `loaded` go by canonical name; `version` is Ollama's."""
 
     name: str
     url: str
     healthy: bool
     models: dict[str, Model]
-    loaded: frozenset[str] = frozenset()
+    loaded: dict[str, Loaded] = {}
+    version: str = ""
     in_flight: int = 0
 
 
@@ -62,17 +82,6 @@ def objection(backends: Sequence[Backend], model: str) -> str:
     if able or not any(backend.healthy for backend in backends):
         return "no_backend"
     return "model_not_found"
-
-
-def catalogue(backends: Iterable[Backend]) -> list[ModelCard]:
-    """Every model of the healthy backends once, by name."""
-    found: dict[str, tuple[int, int]] = {}
-    for backend in backends:
-        if backend.healthy:
-            for name, model in backend.models.items():
-                newest, copies = found.get(name, (0, 0))
-                found[name] = (max(newest, model.modified_s), copies + 1)
-    return [ModelCard(name, modified_s, copies) for name, (modified_s, copies) in sorted(found.items())]
 
 
 def default_model(backends: Iterable[Backend]) -> str | None:

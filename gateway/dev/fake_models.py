@@ -22,6 +22,9 @@ class Model(Struct, frozen=True):
     embedding_length: int
     listed: tuple[str, ...]
     capabilities: tuple[str, ...]
+    license: str = ""
+    settings: str = ""
+    system: str = ""
 
     @property
     def details(self) -> dict[str, Any]:
@@ -55,5 +58,6 @@ MODELS = (
         "qwen3:8b", "qwen3", "8.2B", "Q4_K_M", 5225388164,
         "290ef0e91f15b3847465f83623c38e64ebee08ecaccc8985b4533fc056884cb9", 40960, 4096,
         ("completion", "tools", "thinking"), ("completion", "tools", "thinking"),
+        "Apache License 2.0", 'temperature    0.6\nstop    "<|im_end|>"', "You are the house assistant.",
     ),
 )  # fmt: skip

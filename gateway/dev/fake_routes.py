@@ -4,10 +4,11 @@ from typing import Any
 
 import msgspec
 
+from gateway.core.names import canonical
 from gateway.dev.fake_answers import embedding, generate
 from gateway.dev.fake_faults import Behaviour
 from gateway.dev.fake_generation import Generation, error_body
-from gateway.dev.fake_http import TEXT, Request
+from gateway.dev.fake_http import NDJSON, TEXT, Request
 from gateway.dev.fake_models import Model
 from gateway.dev.fake_rules import Refused, check, decode, find_model
 from gateway.dev.fake_sender import Whole
@@ -15,7 +16,8 @@ from gateway.dev.fake_shelf import Shelf
 from gateway.dev.fake_times import keep_alive_s
 
 VERSION = "0.33.0"
-POSTS = ("/api/chat", "/api/generate", "/api/embed", "/api/embeddings", "/api/show")
+PULLED_BYTES = 1_321_082_688
+POSTS = ("/api/chat", "/api/generate", "/api/embed", "/api/embeddings", "/api/show", "/api/pull")
 _encode = msgspec.json.Encoder().encode
 
 
@@ -47,6 +49,8 @@ def _reads(shelf: Shelf) -> dict[str, Whole]:
 
 
 def _post(shelf: Shelf, path: str, body: dict[str, Any], behaviour: Behaviour) -> Whole | Generation:
+    if path == "/api/pull":
+        return _pull(shelf, body)
     model = find_model(path, body, shelf)
     if path == "/api/show":
         return Whole(body=_encode(shelf.show(model)))
@@ -64,6 +68,22 @@ def _post(shelf: Shelf, path: str, body: dict[str, Any], behaviour: Behaviour) -
     if generation.error is not None and not generation.count:
         return _rejected(generation)
     return generation
+
+
+def _pull(shelf: Shelf, body: dict[str, Any]) -> Whole:
+    """Progress in lines; the model is there when they are sent. Names that begin with "missing" are not found."""
+    name = canonical(body.get("model") or body.get("name") or "")
+    if name is None:
+        raise Refused(400, "invalid model name")
+    lines: list[dict[str, Any]] = [{"status": "pulling manifest"}]
+    if name.rpartition("/")[2].startswith("missing"):
+        lines.append({"error": "pull model manifest: file does not exist"})
+    else:
+        shelf.add(name)
+        part = {"status": "pulling 74701a8c35f6", "digest": "sha256:74701a8c35f6", "total": PULLED_BYTES}
+        lines += [part, *(part | {"completed": PULLED_BYTES * done // 100} for done in range(1, 101))]
+        lines += [{"status": status} for status in ("verifying sha256 digest", "writing manifest", "success")]
+    return Whole(content_type=NDJSON, chunks=[_encode(line) + b"\n" for line in lines])
 
 
 def _load(shelf: Shelf, path: str, body: dict[str, Any], model: Model) -> Whole:

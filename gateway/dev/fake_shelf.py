@@ -1,5 +1,6 @@
 """Which models a fake node has on disk and in memory, and what it says of them: /api/tags, /api/ps, /api/show."""
 
+import hashlib
 from datetime import UTC, datetime, timedelta
 from typing import Any
 
@@ -9,6 +10,9 @@ from gateway.dev.fake_times import keep_alive_s, stamp
 
 CONTEXT_TOKENS = 8_192
 CONTEXT_BYTES_A_TOKEN = 168_000
+BLOBS = "/root/.ollama/models/blobs/"
+"""what a gateway must tell nobody"""
+_TEXT = ("completion",)
 
 
 class Shelf:
@@ -21,6 +25,11 @@ class Shelf:
 
     def find(self, name: str) -> Model | None:
         return self.models.get(canonical(name) or "")
+
+    def add(self, name: str) -> None:
+        """A model that was pulled: a small one that makes text."""
+        digest = hashlib.sha256(name.encode()).hexdigest()
+        self.models[name] = Model(name, "llama", "1B", "Q4_K_M", 10**9, digest, 8_192, 2_048, _TEXT, _TEXT)
 
     def load(self, model: Model, keep_alive: Any = None, context_tokens: int | None = None) -> None:
         """It is in memory now, until `keep_alive` (seconds, or a Go duration; negative: for ever) has passed."""
@@ -75,12 +84,17 @@ class Shelf:
             f"{model.family}.context_length": model.context_tokens,
             f"{model.family}.embedding_length": model.embedding_length,
         }
-        return {
-            "modelfile": f"FROM {model.name}\nTEMPLATE {{{{ .Prompt }}}}\n",
+        said = {
+            "license": model.license,
+            "modelfile": f"# FROM {model.name}\n\nFROM {BLOBS}sha256-{model.digest}\nTEMPLATE {{{{ .Prompt }}}}\n",
+            "parameters": model.settings,
             "template": "{% for m in messages %}{{ m.content }}{% endfor %}",
+            "system": model.system,
+        }
+        return {name: text for name, text in said.items() if text} | {
             "details": model.details,
             "model_info": info,
-            "tensors": [],
+            "tensors": [{"name": "token_embd.weight", "type": "F32", "shape": [32]}],
             "capabilities": list(model.capabilities),
             "modified_at": stamp(self._since),
         }

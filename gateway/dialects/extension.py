@@ -12,12 +12,14 @@ from msgspec.structs import replace
 
 from gateway.dialects.ollama import Options
 from gateway.dialects.policy import STOPS_MAX, seconds
-from gateway.errors import BadRequest
+from gateway.errors import BadRequest, RenderBlocked
 
+RENDER_ONLY = "_debug_render_only"
 Thinking = bool | Literal["low", "medium", "high", "max"]
-Effort = Literal["none", "minimal", "low", "medium", "high", "xhigh", "max"]
+Effort = Literal["none", "minimal", "low", "medium", "high", "xhigh", "ultra", "max"]
 
-_EFFORTS: dict[str, bool | str] = {"none": False, "minimal": "low", "xhigh": "max"}
+_EFFORTS: dict[str, bool | str] = {"none": False, "minimal": "low", "xhigh": "max", "ultra": "max"}
+_IMAGES = tuple(f"data:image/{kind};base64" for kind in ("png", "jpeg", "jpg", "webp", "gif"))
 
 
 class Extension(Struct, kw_only=True):
@@ -27,9 +29,12 @@ class Extension(Struct, kw_only=True):
     keep_alive: float | str | None = None
     think: Thinking | None = None
     truncate: bool | None = None
+    debug_render_only: bool | None = msgspec.field(default=None, name=RENDER_ONLY)
 
     def beyond_messages(self, effort: str | None = None) -> dict[str, Any]:
         """`keep_alive`, `truncate`, `think` for a hub request. The request's own `effort` gives way to `think`."""
+        if self.debug_render_only:
+            raise RenderBlocked(param=RENDER_ONLY)
         given: dict[str, Any] = {}
         if self.keep_alive is not None:
             given["keep_alive"] = seconds(self.keep_alive)
@@ -61,13 +66,16 @@ class Extension(Struct, kw_only=True):
 def image(url: str, param: str | None = None) -> str:
     """The base64 of a data: URI. Raises `BadRequest`: this gateway fetches no addresses."""
     head, comma, data = url.partition(",")
-    if not comma or not head.startswith("data:image/") or not head.endswith(";base64"):
-        raise BadRequest("Images must be data: URIs (data:image/png;base64,…); this gateway fetches none.", param=param)
+    if not comma or head.lower() not in _IMAGES:
+        raise BadRequest(
+            "Images must be data: URIs of PNG, JPEG, WebP or GIF (data:image/png;base64,…); this gateway fetches none.",
+            param=param,
+        )
     return data
 
 
-def schema_of(value: msgspec.Raw | UnsetType, what: str) -> msgspec.Raw:
+def schema_of(value: msgspec.Raw | UnsetType, what: str, param: str | None = None) -> msgspec.Raw:
     """A JSON schema as it came. Raises `BadRequest` when it is not an object."""
     if value is UNSET or bytes(value).lstrip()[:1] != b"{":
-        raise BadRequest(f"{what} must be a JSON schema, which is an object.")
+        raise BadRequest(f"{what} must be a JSON schema, which is an object.", param=param)
     return value

@@ -7,6 +7,8 @@ import msgspec
 from gateway.errors import BackendBusy, BackendFault, BadRequest, ContextExceeded, GatewayError, ModelNotFound
 
 UPSTREAM_TEXT_CHARS_MAX = 300
+_RUNNER_FAILED = ("embedding request:", "unsupported value: NaN", "runner has unexpectedly stopped", "context canceled")
+"""what /api/embed says with a 400 although nothing is wrong with the request"""
 
 
 def fault(status: int, body: bytes) -> GatewayError:
@@ -21,9 +23,11 @@ def fault(status: int, body: bytes) -> GatewayError:
         return BackendBusy()
     if ("exceed" in text and "context" in text) or "longer than the context" in text:
         return ContextExceeded(f"The model refused the prompt: {text}")
-    if status == 400 or text.startswith(("option ", "invalid format")):
+    runner_failed = any(words in text for words in _RUNNER_FAILED)
+    if (status == 400 and not runner_failed) or text.startswith(("option ", "invalid format")):
         return BadRequest(f"The model refused this request: {text}")
-    return BackendFault(f"The model server behind this gateway failed: {text}", elsewhere=_is_load_failure(text))
+    elsewhere = _is_load_failure(text) or (status == 400 and runner_failed)
+    return BackendFault(f"The model server behind this gateway failed: {text}", elsewhere=elsewhere)
 
 
 def _is_load_failure(text: str) -> bool:

@@ -6,45 +6,15 @@ from typing import Annotated, Any, Literal
 import msgspec
 from msgspec import UNSET, Meta, Raw, Struct, UnsetType
 
-from gateway.dialects.asked import Asked
-from gateway.dialects.ollama import ChatRequest, Function, Message, Options, ToolCall
-from gateway.dialects.openai_answer import Renderer
+from gateway.dialects import tools
+from gateway.dialects.asked import Asked, Renderer
+from gateway.dialects.extension import Effort, Extension, schema_of
+from gateway.dialects.ollama import ChatRequest
+from gateway.dialects.openai_answer import Renderer as Answer
+from gateway.dialects.openai_messages import ChatMessage, messages
+from gateway.dialects.openai_tools import OfferedTool, ToolChoice, offered
+from gateway.dialects.policy import MESSAGES_MAX
 from gateway.errors import BadRequest, Unsupported
-
-MESSAGES_MAX = 1_024
-TOOLS_MAX = 128
-
-
-class ImageUrl(Struct):
-    url: str
-
-
-class Part(Struct):
-    """A piece of a message's content: text, or an image as a data: URI."""
-
-    type: str
-    text: str = ""
-    image_url: ImageUrl | None = None
-
-
-class CalledFunction(Struct):
-    name: str
-    arguments: str = "{}"
-
-
-class CalledTool(Struct):
-    function: CalledFunction
-    id: str = ""
-
-
-class ChatMessage(Struct):
-    role: Literal["system", "developer", "user", "assistant", "tool"]
-    content: str | list[Part] | None = None
-    name: str | None = None
-    tool_calls: list[CalledTool] | None = None
-    tool_call_id: str | None = None
-    reasoning_content: str | None = None
-    reasoning: str | None = None
 
 
 class JsonSchema(Struct):
@@ -60,10 +30,14 @@ class StreamOptions(Struct):
     include_usage: bool | None = None
 
 
+class Reasoning(Struct):
+    effort: Effort | None = None
+
+
 Count = Annotated[int, Meta(ge=1)]
 
 
-class ChatCompletionRequest(Struct, kw_only=True):
+class ChatCompletionRequest(Extension, kw_only=True):
     """What is read of the request. Other fields are ignored: OpenAI's clients send many that Ollama has no use for."""
 
     model: Annotated[str, Meta(min_length=1)]
@@ -78,14 +52,24 @@ class ChatCompletionRequest(Struct, kw_only=True):
     stop: str | list[str] | None = None
     presence_penalty: float | None = None
     frequency_penalty: float | None = None
-    n: int | None = None
-    tools: Annotated[list[Raw], Meta(max_length=TOOLS_MAX)] | None = None
-    tool_choice: str | dict[str, Any] | None = None
+    tools: list[OfferedTool] | None = None
+    tool_choice: ToolChoice | None = None
+    parallel_tool_calls: bool | None = None
     response_format: ResponseFormat | None = None
-    reasoning_effort: Literal["none", "minimal", "low", "medium", "high"] | None = None
+    reasoning_effort: Effort | None = None
+    reasoning: Reasoning | None = None
     logprobs: bool | None = None
     top_logprobs: Annotated[int, Meta(ge=0, le=20)] | None = None
     user: str | None = None
+    safety_identifier: str | None = None
+    n: int | None = None
+    logit_bias: dict[str, float] | None = None
+    modalities: list[str] | None = None
+    audio: Any = None
+    web_search_options: Any = None
+    moderation: Any = None
+    functions: list[Any] | None = None
+    function_call: Any = None
 
 
 _request = msgspec.json.Decoder(ChatCompletionRequest)
@@ -94,83 +78,60 @@ _request = msgspec.json.Decoder(ChatCompletionRequest)
 def parse(body: bytes) -> Asked:
     """The hub's request. Raises `msgspec.ValidationError` or `BadRequest`, naming the field."""
     asked = _request.decode(body)
-    if asked.n not in (None, 1):
-        raise Unsupported("This gateway gives one answer a call: leave out `n`, or make several calls.", param="n")
-    upstream = ChatRequest(
-        messages=[_message(message) for message in asked.messages],
-        tools=asked.tools or [] if asked.tool_choice != "none" else [],
-        options=_options(asked),
-        format=_format(asked.response_format),
-        think=_think(asked.reasoning_effort),
-        logprobs=bool(asked.logprobs),
-        top_logprobs=asked.top_logprobs or 0,
-    )
+    _refuse(asked)
+    kept, choice = offered(asked.tools or [], asked.tool_choice)
+    include_usage = bool(asked.stream_options and asked.stream_options.include_usage)
+    answer = partial(Answer, asked.model, include_usage, one_call=asked.parallel_tool_calls is False)
     return Asked(
         model=asked.model,
-        upstream=upstream,
+        upstream=tools.offer(_upstream(asked), kept, choice),
         streamed=bool(asked.stream),
-        output_tokens_max=asked.max_completion_tokens or asked.max_tokens,
-        end_user=asked.user or "",
-        renderer=partial(Renderer, asked.model, bool(asked.stream_options and asked.stream_options.include_usage)),
+        output_tokens_max=asked.output_tokens_max(asked.max_completion_tokens, asked.max_tokens),
+        end_user=asked.user or asked.safety_identifier or "",
+        renderer=partial(_forced, answer) if tools.forces(choice) else answer,
     )
 
 
-def _message(message: ChatMessage) -> Message:
-    text, images = _content(message.content)
-    return Message(
-        role="system" if message.role == "developer" else message.role,
-        content=text,
-        images=images,
-        thinking=message.reasoning_content or message.reasoning or "",
-        tool_calls=[_tool_call(call) for call in message.tool_calls or []],
-        tool_name=(message.name or "") if message.role == "tool" else "",
-        tool_call_id=message.tool_call_id or "",
+def _forced(answer: partial[Answer], call_id: str, created_s: int) -> Renderer:
+    return tools.Forced(answer(call_id, created_s))
+
+
+def _upstream(asked: ChatCompletionRequest) -> ChatRequest:
+    effort = asked.reasoning_effort or (asked.reasoning.effort if asked.reasoning else None)
+    return ChatRequest(
+        messages=messages(asked.messages),
+        options=asked.sampling(
+            stop=asked.stop,
+            temperature=asked.temperature,
+            top_p=asked.top_p,
+            seed=asked.seed,
+            presence_penalty=asked.presence_penalty,
+            frequency_penalty=asked.frequency_penalty,
+        ),
+        format=_format(asked.response_format),
+        logprobs=bool(asked.logprobs),
+        top_logprobs=asked.top_logprobs or 0,
+        **asked.beyond_messages(effort),
     )
 
 
-def _content(content: str | list[Part] | None) -> tuple[str, list[str]]:
-    """All parts of a message as one text and its images in base64."""
-    if content is None or isinstance(content, str):
-        return content or "", []
-    texts, images = [], []
-    for part in content:
-        if part.type == "text":
-            texts.append(part.text)
-        elif part.type == "image_url" and part.image_url:
-            images.append(_image(part.image_url.url))
-        else:
-            raise BadRequest(f"This gateway does not take content parts of type {part.type!r}.")
-    return "\n".join(texts), images
-
-
-def _image(url: str) -> str:
-    head, comma, data = url.partition(",")
-    if not comma or not head.startswith("data:image/") or not head.endswith(";base64"):
-        raise BadRequest("Images must be data: URIs (data:image/png;base64,…); this gateway fetches no addresses.")
-    return data
-
-
-def _tool_call(call: CalledTool) -> ToolCall:
-    arguments = call.function.arguments.strip() or "{}"
-    try:
-        is_object = isinstance(msgspec.json.decode(arguments), dict)
-    except msgspec.DecodeError:
-        is_object = False
-    if not is_object:
-        raise BadRequest("The `arguments` of a tool call must be a JSON object, as text.")
-    return ToolCall(id=call.id, function=Function(name=call.function.name, arguments=Raw(arguments.encode())))
-
-
-def _options(asked: ChatCompletionRequest) -> Options:
-    """Only what was asked for: a model's own defaults stay in force."""
-    given = {
-        name: value
-        for name in ("temperature", "top_p", "seed", "presence_penalty", "frequency_penalty")
-        if (value := getattr(asked, name)) is not None
+def _refuse(asked: ChatCompletionRequest) -> None:
+    """Raises for fields whose meaning nothing here has, rather than give another answer than was asked for."""
+    refused = {
+        "n": (asked.n not in (None, 1), "This gateway gives one answer a call: leave out `n`, or make several calls."),
+        "logit_bias": (asked.logit_bias, "Ollama cannot weigh single tokens: leave out `logit_bias`."),
+        "modalities": (set(asked.modalities or ()) - {"text"}, "This gateway answers in text alone."),
+        "audio": (asked.audio is not None, "This gateway answers in text alone: leave out `audio`."),
+        "web_search_options": (asked.web_search_options is not None, "This gateway does not search the web."),
+        "moderation": (asked.moderation is not None, "This gateway does not moderate: leave out `moderation`."),
+        "functions": (asked.functions, "Functions are tools here: put them into `tools`."),
+        "function_call": (asked.function_call is not None, "Functions are tools here: use `tools` and `tool_choice`."),
     }
-    if asked.stop is not None:
-        given["stop"] = [asked.stop] if isinstance(asked.stop, str) else asked.stop
-    return Options(**given)
+    for name, (is_asked, words) in refused.items():
+        if is_asked:
+            raise Unsupported(words, param=name)
+    if asked.top_logprobs and not asked.logprobs:
+        raise BadRequest("`top_logprobs` needs `logprobs` to be true.", param="top_logprobs")
 
 
 def _format(wanted: ResponseFormat | None) -> Raw | UnsetType:
@@ -178,12 +139,5 @@ def _format(wanted: ResponseFormat | None) -> Raw | UnsetType:
         return UNSET
     if wanted.type == "json_object":
         return Raw(b'"json"')
-    if wanted.json_schema is None or wanted.json_schema.schema is UNSET:
-        raise BadRequest("`response_format` of type json_schema needs `json_schema.schema`.")
-    return wanted.json_schema.schema
-
-
-def _think(effort: str | None) -> bool | str | UnsetType:
-    if effort is None:
-        return UNSET
-    return False if effort == "none" else "low" if effort == "minimal" else effort
+    schema = wanted.json_schema.schema if wanted.json_schema else UNSET
+    return schema_of(schema, "`response_format.json_schema.schema`", "response_format")

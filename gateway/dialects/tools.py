@@ -16,15 +16,15 @@ from gateway.errors import BadRequest, GatewayError, Unsupported
 
 TOOLS_MAX = 128
 NAME_CHARS_MAX = 128
-_ANY_OBJECT = Raw(b'{"type":"object"}')
+_NO_ARGUMENTS = Raw(b'{"type":"object","properties":{}}')
 
 
 class Tool(Struct, frozen=True, omit_defaults=True):
-    """A function a model may call. `parameters` is its JSON schema, passed on as it came."""
+    """A function a model may call. `parameters` is its JSON schema, passed on as it came; templates count on one."""
 
     name: str
     description: str = ""
-    parameters: Raw = _ANY_OBJECT
+    parameters: Raw = msgspec.field(default_factory=lambda: _NO_ARGUMENTS)  # no plain default: that would be left out
 
     def encode(self) -> Raw:
         """As the hub wants it."""
@@ -56,12 +56,12 @@ def forces(choice: str) -> bool:
     return choice not in ("auto", "none")
 
 
-def arguments(text: str) -> Raw:
+def arguments(text: str, param: str | None = None) -> Raw:
     """The arguments of an earlier call, which are a JSON object as text. Raises `BadRequest`."""
     try:
         value = msgspec.json.decode(text.strip() or "{}", type=dict[str, Raw])
     except (msgspec.DecodeError, RecursionError):
-        raise BadRequest("The `arguments` of a tool call must be a JSON object, as text.") from None
+        raise BadRequest("The `arguments` of a tool call must be a JSON object, as text.", param=param) from None
     return Raw(msgspec.json.encode(value))
 
 
@@ -125,6 +125,8 @@ class Forced(Renderer):
         try:
             call = _forced.decode(text)
         except (msgspec.MsgspecError, UnicodeError, RecursionError):
+            return _with(reply, [], text)
+        if not bytes(call.arguments).lstrip().startswith(b"{"):
             return _with(reply, [], text)
         return _with(reply, [ToolCall(Function(call.name, call.arguments))], "")
 

@@ -2,14 +2,26 @@
 
 import asyncio
 import re
-from collections.abc import Iterable
-from typing import Any
+from collections.abc import Callable, Iterable
+from typing import Any, TypeVar
 
-from gateway.errors import BadRequest, BodyTooLarge, BodyTooSlow, CallAbandoned, EncodingUnsupported, Overloaded
+import msgspec
+
+from gateway.errors import (
+    BadRequest,
+    BodyTooLarge,
+    BodyTooSlow,
+    CallAbandoned,
+    EncodingUnsupported,
+    InvalidJson,
+    Overloaded,
+)
 
 BODY_S = 30.0
 ARRIVING_BYTES_MAX = 256 << 20
 DEPTH_MAX = 64
+T = TypeVar("T")
+_FIELD = re.compile(r"at `\$\.([a-z_]+)")
 # A string, to the end of the body if it never closes. Possessive, so that the scan never goes back.
 _STRINGS = re.compile(rb'"[^"\\]*+(?:\\.[^"\\]*+)*+(?:"|\\?\Z)', re.DOTALL)
 _BRACKETS = bytes.maketrans(b"{}", b"[]")
@@ -58,6 +70,18 @@ class Intake:
         if self._arriving_bytes > ARRIVING_BYTES_MAX:
             raise Overloaded
         return bool(message.get("more_body", False))
+
+
+def decoded(raw: bytes, decode: Callable[[bytes], T]) -> T:
+    """What `decode`, one of msgspec's or a dialect's, makes of a body. Raises `BadRequest` that names the field."""
+    check_depth(raw)
+    try:
+        return decode(raw)
+    except msgspec.ValidationError as error:
+        field = _FIELD.search(str(error))
+        raise BadRequest(f"The request is not valid: {error}", param=field and field[1]) from None
+    except (msgspec.DecodeError, UnicodeDecodeError, RecursionError) as error:
+        raise InvalidJson(f"The body is not valid JSON: {error}") from None
 
 
 def check_depth(body: bytes) -> None:

@@ -5,11 +5,9 @@ does not close what it streams when the client leaves (reference: performance 3c
 """
 
 import asyncio
-import re
 from collections.abc import Callable
 from typing import Any
 
-import msgspec
 from msgspec import Struct
 
 from gateway.core import limits, names
@@ -18,10 +16,8 @@ from gateway.core.limits import Estimate
 from gateway.dialects.asked import Asked, Dialect
 from gateway.dialects.policy import Policy
 from gateway.errors import (
-    BadRequest,
     CallAbandoned,
     GatewayError,
-    InvalidJson,
     MethodNotAllowed,
     ModelMissing,
     ModelNotFound,
@@ -37,7 +33,6 @@ from gateway.web.replies import Reply
 
 RUNNING_CALLS_MAX = 20_000
 END_USER_CHARS_MAX = 256
-_FIELD = re.compile(r"at `\$\.([a-z_]+)")
 
 
 class CallDeps(Struct, frozen=True, kw_only=True):
@@ -95,7 +90,7 @@ class CallEndpoint:
         if len(deps.running) >= RUNNING_CALLS_MAX:
             raise Overloaded
         credential = credentials.presented(scope["headers"])
-        asked = parsed(self._dialect, await deps.intake.read(receive, scope["headers"]))
+        asked = body.decoded(await deps.intake.read(receive, scope["headers"]), self._dialect.parse)
         spelling = model or asked.model or deps.fleet.default_model()
         if not spelling:
             raise ModelMissing if deps.fleet.models() else NoBackend
@@ -115,18 +110,6 @@ class CallEndpoint:
             end_user=asked.end_user.replace("\0", "")[:END_USER_CHARS_MAX],
         )
         return call, asked
-
-
-def parsed(dialect: Dialect, raw: bytes) -> Asked:
-    """The request in a body. Raises `BadRequest`, naming the field that is to blame."""
-    body.check_depth(raw)
-    try:
-        return dialect.parse(raw)
-    except msgspec.ValidationError as error:
-        field = _FIELD.search(str(error))
-        raise BadRequest(f"The request is not valid: {error}", param=field and field[1]) from None
-    except (msgspec.DecodeError, UnicodeDecodeError, RecursionError) as error:
-        raise InvalidJson(f"The body is not valid JSON: {error}") from None
 
 
 def _estimate(asked: Asked, output_tokens_max: int) -> Estimate:

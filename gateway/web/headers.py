@@ -7,6 +7,7 @@ Headers = list[tuple[bytes, bytes]]
 
 EXPOSED = (
     "x-request-id",
+    "request-id",
     "retry-after",
     "x-ratelimit-limit-requests",
     "x-ratelimit-remaining-requests",

@@ -1,116 +1,139 @@
-"""The OpenAPI document. Bare ASGI routes have no signature to read, so each is described here by a stand-in handler
-that is never routed: same path, the dialect's own request struct, the answer's shape."""
+"""The OpenAPI document: the operations' data, and the JSON schemas that msgspec makes of their structs."""
 
-from typing import Any
+from typing import Any, cast
 
-from litestar import Litestar, Response, get, post
-from litestar.openapi.config import OpenAPIConfig
-from litestar.openapi.spec import Components, SecurityScheme
-from litestar.params import FromPath, JSONBody
-from msgspec import Struct
+import msgspec
+from litestar import Response, get
 
-from gateway.dialects.openai_chat import ChatCompletionRequest
-from gateway.dialects.plain import GenerateBody
+from gateway import errors
 from gateway.web import public
-from gateway.web.admin import KeyController
+from gateway.web.operations import EVENTS, OPERATIONS, Operation, Streamed
+from gateway.web.schema import anthropic, ollama, openai, plain
 
-KEY = public.KEY
-
-
-class Usage(Struct):
-    prompt_tokens: int
-    completion_tokens: int
-    total_tokens: int
-
-
-class Generated(Struct):
-    """The plain answer."""
-
-    response: str
-    done: bool
-    done_reason: str
-    model: str
-    id: str
-    usage: Usage
-
-
-class AnswerMessage(Struct, kw_only=True):
-    role: str
-    content: str | None
-    reasoning_content: str | None = None
-    tool_calls: list[dict[str, Any]] | None = None
+SECURITY: dict[str, list[dict[str, list[str]]]] = {
+    "key": [{"BearerKey": []}, {"HeaderKey": []}],
+    "admin": [{"AdminSecret": []}],
+    "anyone": [],
+}
+_SCHEMES = {
+    "BearerKey": {"type": "http", "scheme": "bearer"},
+    "HeaderKey": {"type": "apiKey", "name": "X-API-Key", "in": "header"},
+    "AdminSecret": {"type": "apiKey", "name": "X-Admin-Secret", "in": "header"},
+}
+_ERRORS = {
+    "openai": openai.ErrorAnswer,
+    "anthropic": anthropic.ErrorAnswer,
+    "ollama": ollama.ErrorAnswer,
+    "plain": plain.ErrorAnswer,
+}
+_REF = "#/components/schemas/"
+_ABOUT = """Keys, exact limits, accounting and one address for many Ollama nodes, behind the APIs of OpenAI, Anthropic
+and Ollama. Every answer to a call carries `x-request-id` and the key's `x-ratelimit-*` values; a 429 `Retry-After`
+where waiting helps."""
 
 
-class Choice(Struct):
-    index: int
-    message: AnswerMessage
-    finish_reason: str
+def document(version: str) -> dict[str, Any]:
+    """The whole document, as OpenAPI 3.1."""
+    schemas, components = _schemas()
+    paths: dict[str, dict[str, Any]] = {}
+    for operation in OPERATIONS:
+        paths.setdefault(operation.path, {})[operation.method] = _operation(operation, schemas)
+    whole = {
+        "openapi": "3.1.0",
+        "info": {"title": "LLM Gateway", "version": version, "description": " ".join(_ABOUT.split())},
+        "paths": paths,
+        "components": {"schemas": components, "securitySchemes": _SCHEMES},
+    }
+    return cast(dict[str, Any], _renamed(whole, {name: _short(name) for name in components}))
 
 
-class ChatCompletion(Struct):
-    """OpenAI's answer; with `stream: true`, server-sent events of `chat.completion.chunk` objects instead."""
-
-    id: str
-    object: str
-    created: int
-    model: str
-    choices: list[Choice]
-    usage: Usage
+def _short(name: str) -> str:
+    """Two structs of one name are told apart by their modules: `…openai_chat.Message` is OpenaiChatMessage here."""
+    *_, module, last = f".{name}".split(".")
+    return module.title().replace("_", "") + last
 
 
-@post("/v1/chat/completions", operation_id="chat", summary="OpenAI chat", tags=["calls"], security=KEY, status_code=200)
-async def chat(data: JSONBody[ChatCompletionRequest]) -> ChatCompletion:
-    raise NotImplementedError
+def _renamed(value: Any, names: dict[str, str]) -> Any:
+    """The document with each component under its short name."""
+    if isinstance(value, dict):
+        return {names.get(key, key): _renamed(part, names) for key, part in value.items()}
+    if isinstance(value, list):
+        return [_renamed(part, names) for part in value]
+    if isinstance(value, str) and value.startswith(_REF):
+        return _REF + names[value.removeprefix(_REF)]
+    return value
 
 
-def _plain(path: str, operation_id: str) -> Any:
-    @post(path, operation_id=operation_id, summary="A prompt in, its answer out", tags=["calls"], security=KEY,
-          status_code=200)  # fmt: skip
-    async def generate(data: JSONBody[GenerateBody]) -> Generated:
-        raise NotImplementedError
-
-    return generate
-
-
-@post(
-    "/generate/{model:str}",
-    operation_id="generateWith",
-    summary="The same, with the model in the path",
-    tags=["calls"],
-    security=KEY,
-    status_code=200,
-)
-async def generate_with(model: FromPath[str], data: JSONBody[GenerateBody]) -> Generated:
-    raise NotImplementedError
+def _schemas() -> tuple[dict[Any, Any], dict[str, Any]]:
+    """The schema of every type that an operation names, and the components these refer to."""
+    named = [
+        one for op in OPERATIONS for one in (op.request, op.answer, *(op.streamed.items if op.streamed else ())) if one
+    ]
+    types = list(dict.fromkeys([*named, *_ERRORS.values()]))
+    schemas, components = msgspec.json.schema_components(types, ref_template=_REF + "{name}")
+    return dict(zip(types, schemas, strict=True)), components
 
 
-def document(version: str) -> bytes:
-    """The whole document as JSON."""
-    described = Litestar(
-        [
-            chat,
-            _plain("/v1/generate", "generate"),
-            _plain("/generate", "generatePlain"),
-            generate_with,
-            *public.HANDLERS,
-            KeyController,
-        ],
-        openapi_config=OpenAPIConfig(
-            title="LLM Gateway",
-            version=version,
-            description="Keys, exact limits, accounting and one address for many Ollama nodes.",
-            components=Components(
-                security_schemes={
-                    "BearerKey": SecurityScheme(type="http", scheme="bearer"),
-                    "HeaderKey": SecurityScheme(type="apiKey", name="X-API-Key", security_scheme_in="header"),
-                    "AdminSecret": SecurityScheme(type="apiKey", name="X-Admin-Secret", security_scheme_in="header"),
-                }
-            ),
-        ),
-    )
-    from litestar.serialization import encode_json
+def _operation(operation: Operation, schemas: dict[Any, Any]) -> dict[str, Any]:
+    described: dict[str, Any] = {
+        "operationId": operation.id,
+        "summary": operation.summary,
+        "tags": [operation.tag],
+        "security": SECURITY[operation.access],
+        "responses": _success(operation, schemas) | _failures(operation, schemas),
+    }
+    if operation.parameters:
+        described["parameters"] = [
+            {
+                "name": one.name,
+                "in": one.place,
+                "required": one.place == "path",
+                "description": one.about,
+                "schema": {"type": "string"},
+                "example": one.example,
+            }
+            for one in operation.parameters
+        ]
+    if operation.request:
+        content = {"schema": schemas[operation.request], "example": operation.example}
+        described["requestBody"] = {"required": True, "content": {"application/json": content}}
+    return described
 
-    return encode_json(described.openapi_schema.to_schema())
+
+def _success(operation: Operation, schemas: dict[Any, Any]) -> dict[str, Any]:
+    if operation.answer is None:
+        return {}
+    content = {operation.content_type: {"schema": schemas[operation.answer]}}
+    if operation.streamed:
+        content[operation.streamed.content_type] = {"schema": _item(operation.streamed, schemas)}
+    return {str(operation.status): {"description": operation.summary, "content": content}}
+
+
+def _item(streamed: Streamed, schemas: dict[Any, Any]) -> dict[str, Any]:
+    """One line, or one event, of a stream: OpenAPI 3.1 has no word for the stream itself."""
+    items = [schemas[one] for one in streamed.items]
+    item: dict[str, Any] = items[0] if len(items) == 1 else {"anyOf": items}
+    if streamed.content_type != EVENTS:
+        return item
+    data = {"type": "string", "contentMediaType": "application/json", "contentSchema": item}
+    return {"type": "object", "properties": {"event": {"type": "string"}, "data": data}, "required": ["data"]}
+
+
+def _failures(operation: Operation, schemas: dict[Any, Any]) -> dict[str, Any]:
+    """Each status with the errors that have it. Readiness is the one answer whose 503 is no error."""
+    form = schemas[operation.answer if operation.id == "ready" else _ERRORS[operation.family]]
+    return {
+        str(status): {"description": _meaning(status), "content": {"application/json": {"schema": form}}}
+        for status in sorted({*operation.errors, 405})
+    }
+
+
+def _meaning(status: int) -> str:
+    codes: dict[str, str] = {}
+    for error in errors.every_error():
+        if error.status == status:
+            codes.setdefault(error.code, " ".join((error.__doc__ or "").split()))
+    return "\n\n".join(f"`{code}`: {words}" for code, words in codes.items())
 
 
 @get("/openapi.json", include_in_schema=False, sync_to_thread=True)
@@ -118,5 +141,5 @@ def openapi_json(request: public.Requested) -> Response[bytes]:
     """Made when it is first asked for and then kept."""
     kept: list[bytes] = request.app.state.openapi
     if not kept:
-        kept.append(document(request.app.state.public.version))
+        kept.append(msgspec.json.encode(document(request.app.state.public.version)))
     return Response(kept[0], media_type="application/json")

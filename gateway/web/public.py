@@ -1,20 +1,23 @@
-"""The routes that are not calls: what this service is, how it is, which models it has, what a key has left."""
+"""The routes that are not calls: what this service is, how it is, what a key has left."""
 
 import asyncio
 from collections.abc import Awaitable, Callable
 from typing import Any, Literal
 
-from litestar import Request, Response, get
+from litestar import Request, Response, get, route
+from litestar.enums import HttpMethod
 from msgspec import Struct
 
 from gateway.core import pricing
 from gateway.core.call import Level, Statement
 from gateway.core.routing import Backend
-from gateway.ports import Fleet, Inspector
+from gateway.ports import Fleet, Inspector, Library
 from gateway.telemetry.metrics import CONTENT_TYPE, Metrics
 from gateway.web import credentials, headers
 
 CHECK_S = 1.0
+LOOKS = (HttpMethod.GET, HttpMethod.HEAD)
+"""health checks and Ollama's clients may ask for the head alone"""
 KEY: list[dict[str, list[str]]] = [{"BearerKey": []}, {"HeaderKey": []}]
 
 
@@ -23,6 +26,7 @@ class PublicDeps(Struct, frozen=True, kw_only=True):
 
     inspector: Inspector
     fleet: Fleet
+    library: Library
     metrics: Metrics
     gauges: Callable[[], None]
     snapshot: Callable[[], list[Backend]]
@@ -53,18 +57,6 @@ class Readiness(Struct, kw_only=True):
     keys: Literal["loaded", "loading", "unknown"]
     postgres: Literal["ok", "away"]
     backends: dict[str, Literal["up", "down"]]
-
-
-class ModelEntry(Struct):
-    id: str
-    object: Literal["model"]
-    created: int
-    owned_by: str
-
-
-class ModelList(Struct):
-    object: Literal["list"]
-    data: list[ModelEntry]
 
 
 class Window(Struct):
@@ -108,24 +100,24 @@ class UsageReport(Struct, kw_only=True):
 Requested = Request[Any, Any, Any]
 
 
-def _deps(request: Requested) -> PublicDeps:
+def deps_of(request: Requested) -> PublicDeps:
     deps: PublicDeps = request.app.state.public
     return deps
 
 
-@get("/", operation_id="info", summary="What this service is", tags=["service"], sync_to_thread=False)
+@route("/", http_method=LOOKS, sync_to_thread=False)
 def info(request: Requested) -> Info:
-    return Info("LLM Gateway", _deps(request).version, "/docs", "/redoc", "/openapi.json")
+    return Info("LLM Gateway", deps_of(request).version, "/docs", "/redoc", "/openapi.json")
 
 
-@get("/health", operation_id="health", summary="Whether the process lives", tags=["service"], sync_to_thread=False)
+@route("/health", http_method=LOOKS, sync_to_thread=False)
 def health() -> Health:
     return Health("ok")
 
 
-@get("/ready", operation_id="ready", summary="Whether to send requests here", tags=["service"])
+@route("/ready", http_method=LOOKS)
 async def ready(request: Requested) -> Response[Readiness]:
-    deps = _deps(request)
+    deps = deps_of(request)
     redis, database = await asyncio.gather(_within(deps.keys_loaded()), _within(deps.database()))
     answers = not isinstance(redis, Exception)
     draining = deps.draining()
@@ -142,26 +134,15 @@ async def ready(request: Requested) -> Response[Readiness]:
 
 @get("/metrics", operation_id="metrics", summary="Prometheus metrics", tags=["service"], sync_to_thread=False)
 def metrics(request: Requested) -> Response[bytes]:
-    deps = _deps(request)
+    deps = deps_of(request)
     deps.gauges()
     return Response(deps.metrics.expose(), media_type=CONTENT_TYPE)
-
-
-@get("/v1/models", operation_id="listModels", summary="Models of all backends", tags=["models"], security=KEY)
-async def models(request: Requested) -> ModelList:
-    deps = _deps(request)
-    await deps.inspector.inspect(credentials.presented(request.scope["headers"]))
-    entries = [
-        ModelEntry(card.name, "model", card.modified_s, card.name.rpartition("/")[0] or "library")
-        for card in deps.fleet.models()
-    ]
-    return ModelList("list", entries)
 
 
 @get("/v1/usage", operation_id="usage", summary="What this key has used and has left", tags=["usage"], security=KEY)
 async def usage(request: Requested) -> Response[UsageReport]:
     credential = credentials.presented(request.scope["headers"])
-    statement = await _deps(request).inspector.inspect(credential)
+    statement = await deps_of(request).inspector.inspect(credential)
     more = {name.decode(): value.decode() for name, value in headers.of_levels(statement.levels)}
     return Response(_report(credential.key_id, statement), headers=more)
 
@@ -198,4 +179,4 @@ async def _within(check: Awaitable[object]) -> object:
         return error
 
 
-HANDLERS = (info, health, ready, metrics, models, usage)
+HANDLERS = (info, health, ready, metrics, usage)

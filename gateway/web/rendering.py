@@ -1,34 +1,41 @@
-"""Errors of the ordinary routes as responses, in OpenAI's form: ours as they are, the framework's as ours."""
+"""Errors of the ordinary routes as responses: ours as they are, the framework's as ours, each in its path's dialect."""
 
+from collections.abc import Callable
 from typing import Any
 
 from litestar import Request, Response
 from litestar.exceptions import HTTPException
 from litestar.types import ExceptionHandlersMap
 
-from gateway.dialects import openai_errors
+from gateway.dialects import anthropic_errors, native_errors, openai_errors
 from gateway.errors import BadRequest, BodyTooLarge, GatewayError, InvalidJson, MethodNotAllowed, RouteNotFound
 from gateway.telemetry.logs import Log
 from gateway.web import headers
 
+Render = Callable[[GatewayError, str], tuple[int, bytes]]
+
+FORMS: tuple[tuple[str, Render], ...] = (("/api/", native_errors.render), ("/v1/messages", anthropic_errors.render))
+"""by the start of the path; all others have OpenAI's form"""
 _FROM_STATUS: dict[int, type[GatewayError]] = {404: RouteNotFound, 405: MethodNotAllowed, 413: BodyTooLarge}
 
 
-def exception_handlers(log: Log) -> ExceptionHandlersMap:
-    def ours(request: Request[Any, Any, Any], error: GatewayError) -> Response[bytes]:
-        return _response(error)
+def exception_handlers(log: Log, new_id: Callable[[], str]) -> ExceptionHandlersMap:
+    """`new_id` makes the ids of requests that failed, which are told to the client."""
+
+    def response(request: Request[Any, Any, Any], error: GatewayError, more: Any = None) -> Response[bytes]:
+        return _response(request.scope["path"], error, new_id(), more)
 
     def frameworks(request: Request[Any, Any, Any], error: HTTPException) -> Response[bytes]:
-        return _response(_translate(error), error.headers)
+        return response(request, _translate(error), error.headers)
 
     def too_deep(request: Request[Any, Any, Any], error: RecursionError) -> Response[bytes]:
-        return _response(InvalidJson("The JSON is nested too deeply."))
+        return response(request, InvalidJson("The JSON is nested too deeply."))
 
     def unplanned(request: Request[Any, Any, Any], error: Exception) -> Response[bytes]:
         log.surprise("request_failed", error, path=request.scope.get("path_template", ""))
-        return _response(GatewayError())
+        return response(request, GatewayError())
 
-    return {GatewayError: ours, HTTPException: frameworks, RecursionError: too_deep, Exception: unplanned}
+    return {GatewayError: response, HTTPException: frameworks, RecursionError: too_deep, Exception: unplanned}
 
 
 def _translate(error: HTTPException) -> GatewayError:
@@ -47,7 +54,13 @@ def _reason(error: HTTPException) -> str:
     return f"The request is not valid: {fields or error.detail}"
 
 
-def _response(error: GatewayError, more: dict[str, str] | None = None) -> Response[bytes]:
-    status, data = openai_errors.render(error, "")
+def _response(path: str, error: GatewayError, request_id: str, more: dict[str, str] | None) -> Response[bytes]:
+    status, data = form(path)(error, request_id)
     extra = {name.decode(): value.decode() for name, value in headers.of_error(error)}
-    return Response(data, status_code=status, media_type="application/json", headers={**(more or {}), **extra})
+    known = {**(more or {}), "x-request-id": request_id, **extra}
+    return Response(data, status_code=status, media_type="application/json", headers=known)
+
+
+def form(path: str) -> Render:
+    """How errors of a path are written."""
+    return next((render for start, render in FORMS if path.startswith(start)), openai_errors.render)

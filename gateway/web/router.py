@@ -14,12 +14,17 @@ from gateway.web.rendering import exception_handlers
 Lifespan = Callable[[Litestar], AbstractAsyncContextManager[None]]
 
 
-def application(lifespan: Lifespan, log: Log, *, body_bytes_max: int, cors_origins: tuple[str, ...]) -> Litestar:
-    """The app. `lifespan` puts `calls`, `public` and `admin` (the deps of each group of routes) into its state."""
+def application(
+    lifespan: Lifespan, log: Log, new_id: Callable[[], str], *, body_bytes_max: int, cors_origins: tuple[str, ...]
+) -> Litestar:
+    """The app. `lifespan` puts `calls`, `public`, `pull` and `admin` (the deps of each group of routes) into its state.
+
+    `new_id` makes the ids of requests that were refused before they became calls.
+    """
     return Litestar(
         routes.handlers(),
         lifespan=[lifespan],
-        exception_handlers=exception_handlers(log),
+        exception_handlers=exception_handlers(log, new_id),
         openapi_config=None,
         request_max_body_size=body_bytes_max,
         cors_config=_cors(cors_origins),

@@ -7,18 +7,51 @@ from litestar.handlers import BaseRouteHandler
 from litestar.params import FromPath
 from litestar.types import ASGIApp, ControllerRouterHandler, Receive, Scope, Send
 
-from gateway.dialects import openai_chat, openai_errors, plain
+from gateway.dialects import (
+    anthropic_errors,
+    anthropic_messages,
+    native_chat,
+    native_embed,
+    native_errors,
+    native_generate,
+    openai_chat,
+    openai_completions,
+    openai_embeddings,
+    openai_errors,
+    openai_responses,
+    plain,
+)
 from gateway.dialects.asked import Dialect
-from gateway.web import pages, public
+from gateway.web import blocked, models, pages, public
 from gateway.web.admin import KeyController
 from gateway.web.calls import CallEndpoint
+from gateway.web.counting import CountEndpoint
 from gateway.web.openapi import openapi_json
+from gateway.web.pull import pull
 
 OPENAI_CHAT = Dialect(openai_chat.parse, openai_errors.render)
+OPENAI_COMPLETIONS = Dialect(openai_completions.parse, openai_errors.render)
+OPENAI_EMBEDDINGS = Dialect(openai_embeddings.parse, openai_errors.render)
+OPENAI_RESPONSES = Dialect(openai_responses.parse, openai_errors.render)
+ANTHROPIC_IDS = (b"x-request-id", b"request-id")
+ANTHROPIC = Dialect(anthropic_messages.parse, anthropic_errors.render, ANTHROPIC_IDS)
+ANTHROPIC_COUNT = Dialect(anthropic_messages.parse_count, anthropic_errors.render, ANTHROPIC_IDS)
+NATIVE_CHAT = Dialect(native_chat.parse, native_errors.render)
+NATIVE_GENERATE = Dialect(native_generate.parse, native_errors.render)
+NATIVE_EMBED = Dialect(native_embed.parse, native_errors.render)
+NATIVE_EMBEDDINGS = Dialect(native_embed.parse_older, native_errors.render)
 PLAIN = Dialect(plain.parse, plain.render_error)
 
 CALLS: dict[str, Dialect] = {
     "/v1/chat/completions": OPENAI_CHAT,
+    "/v1/completions": OPENAI_COMPLETIONS,
+    "/v1/embeddings": OPENAI_EMBEDDINGS,
+    "/v1/responses": OPENAI_RESPONSES,
+    "/v1/messages": ANTHROPIC,
+    "/api/chat": NATIVE_CHAT,
+    "/api/generate": NATIVE_GENERATE,
+    "/api/embed": NATIVE_EMBED,
+    "/api/embeddings": NATIVE_EMBEDDINGS,
     "/v1/generate": PLAIN,
     "/generate": PLAIN,
 }
@@ -29,7 +62,11 @@ def handlers() -> list[ControllerRouterHandler]:
     return [
         *(_hot(path, dialect) for path, dialect in CALLS.items()),
         generate_with,
+        count_tokens,
         *public.HANDLERS,
+        *models.HANDLERS,
+        *blocked.handlers(),
+        pull,
         KeyController,
         pages.docs_page,
         pages.redoc_page,
@@ -46,6 +83,15 @@ def _hot(path: str, dialect: Dialect) -> BaseRouteHandler:
         await endpoint.answer(scope["litestar_app"].state.calls, scope, receive, send)
 
     return hot
+
+
+_COUNT_TOKENS = CountEndpoint("/v1/messages/count_tokens", ANTHROPIC_COUNT)
+
+
+@asgi("/v1/messages/count_tokens", copy_scope=False)
+async def count_tokens(scope: Scope, receive: Receive, send: Send) -> None:
+    state = scope["litestar_app"].state
+    await _COUNT_TOKENS.answer(state.calls, state.public.inspector, scope, receive, send)
 
 
 _GENERATE_WITH = CallEndpoint("/generate/{model}", PLAIN)

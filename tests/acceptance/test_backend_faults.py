@@ -180,7 +180,7 @@ async def test_absurd_counts_can_neither_empty_an_account_nor_lose_a_row(world: 
 
 async def test_only_our_own_headers_and_fields_reach_a_node(world: World, fake: FakeOllama) -> None:
     key = await world.create_key()
-    body = chat(keep_alive=-1, options={"num_ctx": 1}, MODEL="other", template="x", _debug_render_only=True, user="me")
+    body = chat(options={"num_gpu": 1}, MODEL="other", template="x", shift=True, context=[1], user="me")
     headers = bearer(key) | {"Cookie": "a=b", "X-Forwarded-For": "1.2.3.4", "Origin": "http://evil", "X-Api-Key": key}
     reply = await world.http.post(world.url + CHAT, headers=headers, json=body)
     assert reply.status_code == 200

@@ -1,6 +1,8 @@
 """What becomes of every field of a request, by surface: the lists that README's table is compared with."""
 
 from collections.abc import Callable
+from importlib import import_module
+from pkgutil import iter_modules
 from typing import Any, Literal
 
 from msgspec import Struct
@@ -32,3 +34,9 @@ class Surface(Struct, frozen=True, kw_only=True):
     body: dict[str, Any]
     known: frozenset[str]
     fields: list[Field]
+
+
+def surfaces() -> list[Surface]:
+    """Every list of this package."""
+    modules = [import_module(f"{__name__}.{found.name}") for found in iter_modules(__path__)]
+    return [value for module in modules for value in vars(module).values() if isinstance(value, Surface)]

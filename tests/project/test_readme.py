@@ -12,17 +12,20 @@ from gateway import errors
 from gateway.app import Replica
 from gateway.settings import NAMES, Settings
 from gateway.telemetry.metrics import Metrics
+from gateway.web.blocked import BLOCKED
 from gateway.web.openapi import document
 from gateway.web.routes import CALLS
+from tests.fields import surfaces
 
 ROOT = Path(__file__).parents[2]
 README = (ROOT / "README.md").read_text("utf-8")
 
 
-def table(heading: str) -> list[list[str]]:
-    """The rows of the first table below a heading, as cells without code marks."""
+def table(heading: str, number: int = 0) -> list[list[str]]:
+    """The rows of the first table below a heading, or of a later one, as cells without code marks at their ends."""
     section = README.split(f"## {heading}\n", 1)[1].split("\n## ", 1)[0]
-    rows = [line.strip("| ").split(" | ") for line in section.splitlines() if line.startswith("|")]
+    tables = re.findall(r"(?:^\|.*\n)+", section, re.MULTILINE)
+    rows = [line.strip("| ").split(" | ") for line in tables[number].splitlines()]
     return [[cell.strip().strip("`") for cell in row] for row in rows[2:]]
 
 
@@ -42,14 +45,39 @@ def routes(of: Litestar) -> set[str]:
 
 def test_every_route_is_listed_and_every_listed_route_is_there() -> None:
     listed = {row[0] for row in table("Endpoints")}
-    assert listed == {route for route in routes(app()) if "/docs/assets" not in route}
+    blocked = {row[0] for row in table("Endpoints", 1)}
+    assert not listed & blocked
+    assert listed | blocked == {route for route in routes(app()) if "/docs/assets" not in route}
+
+
+def test_every_blocked_route_is_listed_with_what_to_do_instead() -> None:
+    listed = {row[0]: row[1] for row in table("Endpoints", 1)}
+    assert listed == {
+        f"{method.value} {re.sub(r':[a-z]+}', '}', one.path)}": one.words.replace("`", "")
+        for one in BLOCKED
+        for method in one.methods
+        if method.value != "HEAD"
+    }
+
+
+def test_every_field_of_a_request_is_listed_with_its_fate() -> None:
+    listed = {(row[0], row[1]): (row[2].replace("`", ""), row[3].replace("`", "")) for row in table("Request fields")}
+    assert listed == {
+        (surface.route, field.name): (
+            field.fate + (f" ({field.code})" if field.code else ""),
+            field.note.replace("`", ""),
+        )
+        for surface in surfaces()
+        for field in surface.fields
+    }
+    assert {surface.route for surface in surfaces()} == set(CALLS) - {"/v1/generate", "/generate"}
 
 
 def test_the_openapi_document_describes_every_route_but_the_pages() -> None:
-    paths = msgspec.json.decode(document("0"))["paths"]
+    paths = document("0")["paths"]
     described = {f"{method.upper()} {path}" for path, methods in paths.items() for method in methods}
     pages = {"GET /docs", "GET /redoc", "GET /openapi.json"}
-    assert described == {row[0] for row in table("Endpoints")} - pages
+    assert described == {row[0] for number in (0, 1) for row in table("Endpoints", number)} - pages
     assert all(one["operationId"] and one["summary"] for path in paths.values() for one in path.values())
     assert set(CALLS) < set(paths)
 

@@ -1,17 +1,14 @@
 """Framing does not depend on where the network cuts."""
 
-from functools import partial
 from itertools import pairwise
-from typing import Any
 
 import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from gateway.dialects import frames, ollama, openai_answer, plain
-from gateway.dialects.asked import Renderer
+from gateway.dialects import frames
 from gateway.dialects.frames import LINE_BYTES_MAX, Lines, sse
-from gateway.errors import GatewayError, StreamBroken
+from gateway.errors import StreamBroken
 from tests import exchanges
 
 BODIES = [one["response"]["body"].encode() for one in exchanges.recorded("A", "B") if one["response"]["status"] == 200]
@@ -38,31 +35,6 @@ def test_the_lines_are_the_same_wherever_the_body_is_cut(body: bytes, data: st.D
 @pytest.mark.parametrize("body", BODIES, ids=range(len(BODIES)))
 def test_the_lines_are_the_same_byte_by_byte(body: bytes) -> None:
     assert lines_of([body[at : at + 1] for at in range(len(body))]) == [part for part in body.split(b"\n") if part]
-
-
-def rendered(renderer: Renderer, pieces: list[bytes]) -> bytes:
-    """What a client gets, up to the failure or the end."""
-    out, lines = b"", Lines()
-    try:
-        for batch in (*(lines.feed(piece) for piece in pieces), lines.rest()):
-            for line in batch:
-                reply = ollama.read(line)
-                out += renderer.last(reply, reply.counts()) if reply.done else renderer.feed(reply)
-    except GatewayError as error:
-        out += renderer.error(error)
-    return out
-
-
-RENDERERS = [partial(openai_answer.Renderer, "m", True), plain.Renderer]
-
-
-@pytest.mark.parametrize("made", RENDERERS, ids=["OpenAI", "plain"])
-@given(body=RECORDED, data=st.data())
-def test_a_client_gets_the_same_bytes_wherever_the_backends_were_cut(
-    made: Any, body: bytes, data: st.DataObject
-) -> None:
-    whole, pieces = made("id", 1), made("id", 1)
-    assert rendered(pieces, cut(body, data)) == rendered(whole, [body])
 
 
 def test_a_line_may_be_as_long_as_allowed_and_no_longer() -> None:

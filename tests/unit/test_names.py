@@ -4,7 +4,7 @@ import pytest
 from hypothesis import example, given
 from hypothesis import strategies as st
 
-from gateway.core.names import NAME_CHARS_MAX, canonical, is_cloud
+from gateway.core.names import NAME_CHARS_MAX, canonical, is_cloud, registry, spelled
 
 PIECES = ["full", "FULL", "library", "registry.ollama.ai", "http://", "https://", "/", ":", ":latest", ":local", ":7b"]
 NAMES = st.text() | st.lists(st.sampled_from([*PIECES, ".", "-", "_", "host:5000", "-cloud", " "])).map("".join)
@@ -104,3 +104,27 @@ def test_case_and_spaces_around_never_matter(name: str) -> None:
 )
 def test_names_that_would_leave_the_site_are_known(name: str, cloud: bool) -> None:
     assert is_cloud(canonical(name) or "") is cloud
+
+
+@pytest.mark.parametrize(
+    ("name", "host"),
+    [
+        ("llama3.2", "registry.ollama.ai"),
+        ("REGISTRY.ollama.ai/library/llama3.2", "registry.ollama.ai"),
+        ("registry.ollama.ai/me/llama3.2", "registry.ollama.ai"),
+        ("hf.co/llama", "registry.ollama.ai"),  # a namespace, as Ollama reads it
+        ("HF.co/unsloth/Llama:Q4", "hf.co"),
+        ("https://hf.co/unsloth/llama", "hf.co"),
+        ("http://127.0.0.1:6379/library/llama", "127.0.0.1:6379"),
+    ],
+)
+def test_the_registry_is_the_host_that_ollama_would_ask(name: str, host: str) -> None:
+    found = canonical(name)
+    assert found is not None
+    assert registry(found) == host
+
+
+def test_a_name_to_pull_keeps_its_case_and_loses_its_scheme() -> None:
+    assert spelled(" HTTP://hf.co/Unsloth/Llama:Q4_K_M ") == "hf.co/Unsloth/Llama:Q4_K_M"
+    assert spelled("https://http://hf.co/a/b") == "hf.co/a/b"
+    assert spelled("Llama3.2") == "Llama3.2"

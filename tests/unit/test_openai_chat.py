@@ -6,10 +6,23 @@ import msgspec
 import pytest
 
 from gateway.dialects import ollama, openai_errors
-from gateway.dialects.asked import Asked
-from gateway.dialects.openai_chat import MESSAGES_MAX, TOOLS_MAX, parse
-from gateway.errors import BadRequest, CreditsExhausted, Draining, Unauthorized, every_error
+from gateway.dialects.asked import Asked, Dialect
+from gateway.dialects.openai_chat import parse
+from gateway.dialects.policy import MESSAGES_MAX, STOPS_MAX
+from gateway.dialects.tools import TOOLS_MAX
+from gateway.errors import (
+    BadRequest,
+    CreditsExhausted,
+    Draining,
+    GatewayError,
+    StreamBroken,
+    Unauthorized,
+    Unsupported,
+    every_error,
+)
+from gateway.web.body import decoded
 
+CHAT = Dialect(parse, openai_errors.render)
 USER = {"role": "user", "content": "hi"}
 PNG = {"type": "image_url", "image_url": {"url": "data:image/png;base64,AAAA"}}
 TOOL = {"type": "function", "function": {"name": "f", "parameters": {"type": "object"}}}
@@ -61,11 +74,24 @@ TOP = [
     ("reasoning_effort", "low", {"think": "low"}),
     ("reasoning_effort", "medium", {"think": "medium"}),
     ("reasoning_effort", "high", {"think": "high"}),
+    ("reasoning_effort", "xhigh", {"think": "max"}),
+    ("reasoning_effort", "ultra", {"think": "max"}),
+    ("reasoning_effort", "max", {"think": "max"}),
+    ("reasoning", {"effort": "low"}, {"think": "low"}),
+    ("reasoning", {}, {}),
     ("logprobs", True, {"logprobs": True}),
     ("logprobs", False, {}),
-    ("top_logprobs", 3, {"top_logprobs": 3}),
+    ("top_logprobs", 0, {}),
     ("tools", [TOOL], {"tools": [TOOL]}),
     ("tools", [], {}),
+    ("tool_choice", "auto", {}),
+    ("parallel_tool_calls", False, {}),
+    ("keep_alive", "5m", {"keep_alive": 300.0}),
+    ("keep_alive", -1, {"keep_alive": -1.0}),
+    ("think", True, {"think": True}),
+    ("think", "high", {"think": "high"}),
+    ("truncate", False, {"truncate": False}),
+    ("options", {"num_ctx": 8192, "top_k": 5, "num_gpu": 1}, {"options": {"num_ctx": 8192, "top_k": 5}}),
 ]
 
 
@@ -74,7 +100,8 @@ def test_the_rest_goes_where_the_hub_has_it(name: str, value: Any, found: Any) -
     assert upstream(**{name: value}) == {"options": {}} | found
 
 
-EVERY = ["stream", "stream_options", "max_tokens", "max_completion_tokens", "tools", "n", "user"]
+EVERY = ["stream", "stream_options", "max_tokens", "max_completion_tokens", "tools", "n", "user", "safety_identifier"]
+EVERY += ["logit_bias", "modalities", "audio", "web_search_options", "moderation", "functions", "function_call"]
 EVERY += [name for name, _, _ in OPTIONS + TOP]
 
 
@@ -84,14 +111,31 @@ def test_nothing_is_forced_when_absent_or_null() -> None:
     assert (plain.streamed, plain.output_tokens_max, plain.end_user) == (False, None, "")
 
 
-def test_tools_are_left_out_when_none_is_to_be_called() -> None:
-    assert upstream(tools=[TOOL], tool_choice="none") == {"options": {}}
-    for choice in ("auto", "required", {"type": "function", "function": {"name": "f"}}):
-        assert upstream(tools=[TOOL], tool_choice=choice)["tools"] == [TOOL]
+def test_top_logprobs_come_with_logprobs() -> None:
+    assert upstream(logprobs=True, top_logprobs=3) == {"options": {}, "logprobs": True, "top_logprobs": 3}
+
+
+def test_an_effort_is_for_models_that_think_and_a_wish_of_ollamas_own_for_all() -> None:
+    asked = asked_for(reasoning_effort="high").upstream
+    assert b"think" not in asked.encode(model="m", stream=True, output_tokens_max=1, thinks=False)
+    asked = asked_for(reasoning_effort="low", think="high").upstream
+    assert b'"think":"high"' in asked.encode(model="m", stream=True, output_tokens_max=1, thinks=False)
+
+
+def test_the_requests_own_fields_come_before_the_options() -> None:
+    found = upstream(temperature=0.5, options={"temperature": 1, "top_k": 3, "stop": ["b"]}, stop="a")
+    assert found == {"options": {"temperature": 0.5, "top_k": 3, "stop": ["a"]}}
 
 
 def test_fields_that_ollama_has_no_use_for_are_passed_over() -> None:
-    assert upstream(store=True, metadata={}, logit_bias=None, keep_alive=-1, options={"num_ctx": 9}) == {"options": {}}
+    ignored = {
+        "store": True,
+        "metadata": {"a": "b"},
+        "service_tier": "flex",
+        "verbosity": "low",
+        "prompt_cache_key": "k",
+    }
+    assert upstream(**ignored, logit_bias={}, functions=[], modalities=["text"], n=1) == {"options": {}}
 
 
 @pytest.mark.parametrize(
@@ -101,15 +145,20 @@ def test_fields_that_ollama_has_no_use_for_are_passed_over() -> None:
         ({"max_completion_tokens": 6}, 6),
         ({"max_tokens": 5, "max_completion_tokens": 6}, 6),
         ({"max_tokens": 5, "max_completion_tokens": None}, 5),
+        ({"max_tokens": 5, "options": {"num_predict": 7}}, 5),
+        ({"options": {"num_predict": 7}}, 7),
+        ({"options": {"num_predict": -1}}, None),
     ],
 )
-def test_either_name_of_the_output_cap_counts(fields: dict[str, Any], cap: int) -> None:
+def test_either_name_of_the_output_cap_counts(fields: dict[str, Any], cap: int | None) -> None:
     assert asked_for(**fields).output_tokens_max == cap
 
 
 def test_streaming_usage_and_the_end_user_are_noted() -> None:
     found = asked_for(stream=True, stream_options={"include_usage": True}, user="me")
     assert (found.streamed, found.end_user) == (True, "me")
+    assert asked_for(safety_identifier="hashed").end_user == "hashed"
+    assert asked_for(safety_identifier="hashed", user="me").end_user == "me"
 
 
 def message_of(**message: Any) -> Any:
@@ -131,6 +180,19 @@ MESSAGES = [
         {"role": "assistant", "content": None, "tool_calls": [CALLED]},
         {"role": "assistant", "tool_calls": [{"id": "c1", "function": {"name": "f", "arguments": {"a": 1}}}]},
     ),
+    ({"role": "assistant", "refusal": "no"}, {"role": "assistant", "content": "no"}),
+    (
+        {"role": "assistant", "content": [{"type": "text", "text": "a"}, {"type": "refusal", "refusal": "no"}]},
+        {"role": "assistant", "content": "a\nno"},
+    ),
+    (
+        {"role": "user", "content": [{"type": "image_url", "image_url": "data:image/WebP;base64,BBBB"}]},
+        {"role": "user", "images": ["BBBB"]},
+    ),
+    (
+        {"role": "tool", "content": [{"type": "text", "text": "r"}], "tool_call_id": "c1"},
+        {"role": "tool", "content": "r", "tool_call_id": "c1"},
+    ),
     (
         {"role": "tool", "content": "r", "name": "f", "tool_call_id": "c1"},
         {"role": "tool", "content": "r", "tool_name": "f", "tool_call_id": "c1"},
@@ -141,6 +203,12 @@ MESSAGES = [
 @pytest.mark.parametrize(("message", "found"), MESSAGES)
 def test_each_message_becomes_one_of_the_hubs(message: Any, found: Any) -> None:
     assert message_of(**message) == found
+
+
+def test_a_tools_answer_is_given_its_tools_name() -> None:
+    """Templates know it by name, clients of OpenAI by the id of the call."""
+    given = [{"role": "assistant", "tool_calls": [CALLED]}, {"role": "tool", "content": "r", "tool_call_id": "c1"}]
+    assert upstream(messages=given)["messages"][1]["tool_name"] == "f"
 
 
 def test_content_parts_stay_one_message() -> None:
@@ -166,36 +234,104 @@ def image(url: str) -> dict[str, Any]:
     return {"type": "image_url", "image_url": {"url": url}}
 
 
-BAD: dict[str, dict[str, Any]] = {
-    "no model": {"model": None},
-    "no messages": {"messages": []},
-    "too many messages": {"messages": [USER] * (MESSAGES_MAX + 1)},
-    "too many tools": {"tools": [TOOL] * (TOOLS_MAX + 1)},
-    "unknown role": {"messages": [{"role": "wizard", "content": "x"}]},
-    "number as content": {"messages": [{"role": "user", "content": 5}]},
-    "audio": {"messages": [{"role": "user", "content": [{"type": "input_audio", "input_audio": {}}]}]},
-    "image without its url": {"messages": [{"role": "user", "content": [{"type": "image_url"}]}]},
-    "image elsewhere": {"messages": [{"role": "user", "content": [image("http://169.254.169.254/")]}]},
-    "image in a file": {"messages": [{"role": "user", "content": [image("file:///etc/passwd")]}]},
-    "arguments no object": {"messages": [called("[1]")]},
-    "arguments no JSON": {"messages": [called("{")]},
-    "two answers": {"n": 2},
-    "no tokens": {"max_tokens": 0},
-    "fraction of a token": {"max_completion_tokens": 1.5},
-    "hot": {"temperature": "hot"},
-    "effort": {"reasoning_effort": "extreme"},
-    "format": {"response_format": {"type": "xml"}},
-    "schema is missing": {"response_format": {"type": "json_schema"}},
-    "schema is missing within": {"response_format": {"type": "json_schema", "json_schema": {"name": "x"}}},
-    "stream": {"stream": "yes"},
-    "logprobs": {"top_logprobs": 21},
+def message(**fields: Any) -> dict[str, Any]:
+    return {"messages": [fields]}
+
+
+def part(**fields: Any) -> dict[str, Any]:
+    return message(role="user", content=[fields])
+
+
+BAD: dict[str, tuple[dict[str, Any], str]] = {
+    "no model": ({"model": None}, "model"),
+    "no messages": ({"messages": []}, "messages"),
+    "too many messages": ({"messages": [USER] * (MESSAGES_MAX + 1)}, "messages"),
+    "too many tools": ({"tools": [TOOL] * (TOOLS_MAX + 1)}, "tools"),
+    "too many stops": ({"stop": ["a"] * (STOPS_MAX + 1)}, "stop"),
+    "unknown role": (message(role="wizard", content="x"), "messages"),
+    "number as content": (message(role="user", content=5), "messages"),
+    "image without its url": (part(type="image_url"), "messages"),
+    "image elsewhere": (message(role="user", content=[image("http://169.254.169.254/")]), "messages"),
+    "image in a file": (message(role="user", content=[image("file:///etc/passwd")]), "messages"),
+    "image that is none": (message(role="user", content=[image("data:image/svg+xml;base64,AAAA")]), "messages"),
+    "arguments no object": ({"messages": [called("[1]")]}, "messages"),
+    "arguments no JSON": ({"messages": [called("{")]}, "messages"),
+    "no tokens": ({"max_tokens": 0}, "max_tokens"),
+    "fraction of a token": ({"max_completion_tokens": 1.5}, "max_completion_tokens"),
+    "hot": ({"temperature": "hot"}, "temperature"),
+    "effort": ({"reasoning_effort": "extreme"}, "reasoning_effort"),
+    "thinking": ({"think": "a lot"}, "think"),
+    "keep_alive": ({"keep_alive": "soon"}, "keep_alive"),
+    "num_ctx": ({"options": {"num_ctx": "big"}}, "options"),
+    "format": ({"response_format": {"type": "xml"}}, "response_format"),
+    "schema is missing": ({"response_format": {"type": "json_schema"}}, "response_format"),
+    "schema is missing within": (
+        {"response_format": {"type": "json_schema", "json_schema": {"name": "x"}}}, "response_format",
+    ),
+    "schema is a list": (
+        {"response_format": {"type": "json_schema", "json_schema": {"schema": [1]}}}, "response_format",
+    ),
+    "stream": ({"stream": "yes"}, "stream"),
+    "logprobs": ({"logprobs": True, "top_logprobs": 21}, "top_logprobs"),
+    "alternatives of nothing": ({"top_logprobs": 2}, "top_logprobs"),
+    "tool without a function": ({"tools": [{"type": "function"}]}, "tools"),
+    "tool without a name": ({"tools": [{"type": "function", "function": {"name": ""}}]}, "tools"),
+    "parameters no schema": ({"tools": [{"function": {"name": "f", "parameters": "x"}}]}, "tools"),
+    "choice of nothing": ({"tool_choice": "required"}, "tool_choice"),
+    "choice of a word": ({"tools": [TOOL], "tool_choice": "f"}, "tool_choice"),
+    "choice that is not offered": (
+        {"tools": [TOOL], "tool_choice": {"type": "function", "function": {"name": "g"}}}, "tool_choice",
+    ),
+    "none allowed": (
+        {"tools": [TOOL], "tool_choice": {"type": "allowed_tools", "allowed_tools": {"mode": "auto", "tools": []}}},
+        "tool_choice",
+    ),
 }  # fmt: skip
 
 
-@pytest.mark.parametrize("fields", BAD.values(), ids=BAD)
-def test_what_cannot_be_meant_is_refused_before_anything_is_charged(fields: dict[str, Any]) -> None:
-    with pytest.raises((BadRequest, msgspec.ValidationError)):
-        asked_for(**fields)
+def refusal(fields: dict[str, Any]) -> GatewayError:
+    """What a client gets for these fields."""
+    with pytest.raises(BadRequest) as refused:
+        decoded(msgspec.json.encode({"model": "m", "messages": [USER]} | fields), CHAT.parse)
+    return refused.value
+
+
+@pytest.mark.parametrize(("fields", "param"), BAD.values(), ids=BAD)
+def test_what_cannot_be_meant_is_refused_before_anything_is_charged(fields: dict[str, Any], param: str) -> None:
+    error = refusal(fields)
+    assert (error.param, error.code) == (param, "invalid_request")
+
+
+CUSTOM = {"type": "custom", "custom": {"name": "f"}}
+UNSUPPORTED: dict[str, tuple[dict[str, Any], str]] = {
+    "two answers": ({"n": 2}, "n"),
+    "no answer": ({"n": 0}, "n"),
+    "weights": ({"logit_bias": {"50256": -100}}, "logit_bias"),
+    "a voice": ({"modalities": ["text", "audio"]}, "modalities"),
+    "which voice": ({"audio": {"voice": "ash", "format": "mp3"}}, "audio"),
+    "the web": ({"web_search_options": {}}, "web_search_options"),
+    "moderation": ({"moderation": {"model": "m"}}, "moderation"),
+    "functions": ({"functions": [{"name": "f"}]}, "functions"),
+    "function_call": ({"function_call": "auto"}, "function_call"),
+    "audio heard": (part(type="input_audio", input_audio={}), "messages"),
+    "a file": (part(type="file", file={}), "messages"),
+    "audio said before": (message(role="assistant", audio={"id": "a"}), "messages"),
+    "a function's answer": (message(role="function", name="f", content="r"), "messages"),
+    "a function called": (message(role="assistant", function_call={"name": "f"}), "messages"),
+    "a custom tool called": (message(role="assistant", tool_calls=[{"id": "c"} | CUSTOM]), "messages"),
+    "a custom tool": ({"tools": [CUSTOM]}, "tools"),
+    "a custom tool chosen": ({"tools": [TOOL], "tool_choice": CUSTOM}, "tool_choice"),
+    "both forms": (
+        {"tools": [TOOL], "tool_choice": "required", "response_format": {"type": "json_object"}}, "tool_choice",
+    ),
+}  # fmt: skip
+
+
+@pytest.mark.parametrize(("fields", "param"), UNSUPPORTED.values(), ids=UNSUPPORTED)
+def test_what_ollama_cannot_do_is_refused_rather_than_left_out(fields: dict[str, Any], param: str) -> None:
+    error = refusal(fields)
+    assert isinstance(error, Unsupported)
+    assert (error.param, error.code) == (param, "unsupported")
 
 
 def events(data: bytes) -> list[Any]:
@@ -212,6 +348,12 @@ def stream(*lines: bytes, **fields: Any) -> list[Any]:
     return events(out)
 
 
+USAGE = {
+    "prompt_tokens": 3,
+    "completion_tokens": 2,
+    "total_tokens": 5,
+    "completion_tokens_details": {"reasoning_tokens": 0},
+}
 LAST = b'{"message":{"content":""},"done":true,"done_reason":"stop","prompt_eval_count":3,"eval_count":2}'
 
 
@@ -228,7 +370,7 @@ def test_a_stream_is_deltas_a_reason_and_done() -> None:
 def test_usage_comes_in_a_frame_of_its_own_when_asked_for() -> None:
     *_, usage, done = stream(b'{"message":{"content":"a"}}', LAST, stream_options={"include_usage": True})
     assert (usage["choices"], done) == ([], "[DONE]")
-    assert usage["usage"] == {"prompt_tokens": 3, "completion_tokens": 2, "total_tokens": 5}
+    assert usage["usage"] == USAGE
 
 
 def test_an_empty_answer_still_has_its_role() -> None:
@@ -249,7 +391,34 @@ def test_tool_calls_have_their_own_ids_their_order_and_their_arguments_as_text()
     assert (one["index"], two["index"], one["function"]["name"], two["function"]["name"]) == (0, 1, "f", "g")
     assert (one["function"]["arguments"], two["function"]["arguments"]) == ('{"b":1,"a":2}', "{}")
     assert len({one["id"], two["id"], "x"}) == 3
+    assert first["choices"][0]["delta"]["content"] is None
     assert end["choices"][0]["finish_reason"] == "tool_calls"
+
+
+def test_calls_in_several_lines_are_counted_on() -> None:
+    one, two, *_ = stream(CALLS, CALLS, LAST)
+    calls = one["choices"][0]["delta"]["tool_calls"] + two["choices"][0]["delta"]["tool_calls"]
+    assert [call["index"] for call in calls] == [0, 1, 2, 3]
+    assert len({call["id"] for call in calls}) == 4
+
+
+def test_without_parallel_calls_only_the_first_is_given() -> None:
+    one, two, end, _ = stream(CALLS, CALLS, LAST, parallel_tool_calls=False)
+    assert [call["function"]["name"] for call in one["choices"][0]["delta"]["tool_calls"]] == ["f"]
+    assert "tool_calls" not in two["choices"][0]["delta"]
+    assert end["choices"][0]["finish_reason"] == "tool_calls"
+    (call,) = whole(CALLS[:-1] + b',"done":true}', parallel_tool_calls=False)["choices"][0]["message"]["tool_calls"]
+    assert call["function"]["name"] == "f"
+
+
+def test_text_is_kept_beside_tool_calls() -> None:
+    line = CALLS.replace(b'"message":{', b'"message":{"content":"let me see",')
+    assert stream(line, LAST)[0]["choices"][0]["delta"]["content"] == "let me see"
+    assert whole(line[:-1] + b',"done":true}')["choices"][0]["message"]["content"] == "let me see"
+
+
+def test_an_answer_cut_within_its_calls_is_cut() -> None:
+    assert stream(CALLS, LAST.replace(b"stop", b"length"))[-2]["choices"][0]["finish_reason"] == "length"
 
 
 def test_tool_calls_in_the_last_line_are_not_lost() -> None:
@@ -271,9 +440,47 @@ def test_thoughts_go_under_both_names_that_clients_read() -> None:
     assert (delta["reasoning_content"], delta["reasoning"], delta["content"]) == ("hm", "hm", "")
 
 
-def whole(line: bytes) -> Any:
+def test_thoughts_are_counted_where_they_come_one_by_one() -> None:
+    thought = b'{"message":{"content":"","thinking":"hm"}}'
+    *_, frame, _ = stream(thought, LAST, stream_options={"include_usage": True})
+    assert frame["usage"]["completion_tokens_details"] == {"reasoning_tokens": 1}
+    *_, frame, _ = stream(thought, thought, thought, LAST, stream_options={"include_usage": True})
+    assert frame["usage"]["completion_tokens_details"] == {"reasoning_tokens": 2}  # never more than there were in all
+
+
+LIKELY = b'{"token":"a","logprob":-0.1,"top_logprobs":[{"token":"a","logprob":-0.1},{"token":"\xc3\xa9","logprob":-2}]}'
+
+
+def test_log_probabilities_have_every_field_of_openais_type() -> None:
+    line = b'{"message":{"content":"a"},"logprobs":[' + LIKELY + b"]"
+    (entry,) = stream(line + b"}", LAST, logprobs=True)[0]["choices"][0]["logprobs"]["content"]
+    assert entry == {
+        "token": "a",
+        "logprob": -0.1,
+        "bytes": [97],
+        "top_logprobs": [
+            {"token": "a", "logprob": -0.1, "bytes": [97]},
+            {"token": "é", "logprob": -2, "bytes": [195, 169]},
+        ],
+    }
+    assert whole(line + b',"done":true}')["choices"][0]["logprobs"] == {"content": [entry], "refusal": None}
+
+
+def test_log_probabilities_without_text_are_not_lost() -> None:
+    first, *_ = stream(b'{"message":{"content":""},"logprobs":[' + LIKELY + b"]}", LAST)
+    assert first["choices"][0]["logprobs"]["content"][0]["token"] == "a"
+    assert first["choices"][0]["delta"]["content"] == ""
+
+
+@pytest.mark.parametrize("odd", [b'"x"', b"[1]", b'[{"token":1}]', b"[{}]"])
+def test_log_probabilities_that_are_none_are_a_broken_answer(odd: bytes) -> None:
+    with pytest.raises(StreamBroken):
+        stream(b'{"message":{"content":"a"},"logprobs":' + odd + b"}")
+
+
+def whole(line: bytes, **fields: Any) -> Any:
     reply = ollama.read(line)
-    return msgspec.json.decode(asked_for().renderer("id", 1).whole(reply, reply.counts()))
+    return msgspec.json.decode(asked_for(**fields).renderer("id", 1).whole(reply, reply.counts()))
 
 
 def test_a_whole_answer_is_one_object() -> None:
@@ -288,6 +495,10 @@ def test_a_whole_answer_is_one_object() -> None:
         "reasoning": "hm",
     }
     assert body["usage"] == {"prompt_tokens": 3, "completion_tokens": 2, "total_tokens": 5}
+
+
+def test_that_nothing_was_thought_is_known_of_a_whole_answer_too() -> None:
+    assert whole(LAST)["usage"] == USAGE
 
 
 def test_a_whole_answer_of_tool_calls_has_no_text() -> None:

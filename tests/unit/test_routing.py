@@ -5,7 +5,7 @@ from typing import Any
 
 import pytest
 
-from gateway.core.routing import Backend, Model, ModelCard, catalogue, default_model, objection, rank
+from gateway.core.routing import Backend, Loaded, Model, default_model, objection, rank
 
 M, OTHER = "m:latest", "other:latest"
 
@@ -14,7 +14,7 @@ def backend(
     name: str, *, has: tuple[str, ...] = (M,), healthy: bool = True, loaded: bool = False, busy: int = 0
 ) -> Any:
     models = {one: Model(one) for one in has}
-    kept = frozenset({M}) if loaded else frozenset()
+    kept = {M: Loaded()} if loaded else {}
     return Backend(name=name, url=f"http://{name}", healthy=healthy, models=models, loaded=kept, in_flight=busy)
 
 
@@ -57,13 +57,6 @@ def test_the_order_depends_on_the_backends_alone() -> None:
 )
 def test_the_objection_says_what_is_missing(fleet: list[Backend], reason: str) -> None:
     assert objection(fleet, M) == reason
-
-
-def test_the_catalogue_has_every_healthy_model_once_with_its_newest_copy() -> None:
-    one, two, away = backend("a", has=(M, OTHER)), backend("b"), backend("c", has=("gone:latest",), healthy=False)
-    one.models[M], two.models[M] = Model(M, 5), Model("M", 7)
-    assert catalogue([one, two, away]) == [ModelCard(M, 7, 2), ModelCard(OTHER, 0, 1)]
-    assert catalogue([]) == []
 
 
 def test_the_default_model_is_the_first_that_makes_text() -> None:

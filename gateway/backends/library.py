@@ -1,0 +1,98 @@
+"""The fleet's models as a library: what one of them is, and how a new one gets in."""
+
+import asyncio
+from collections.abc import AsyncGenerator, Awaitable, Callable
+
+import httpx
+
+from gateway.backends import lookup
+from gateway.backends.pool import Pool
+from gateway.backends.shows import Shows
+from gateway.core import routing
+from gateway.core.routing import Model
+from gateway.dialects import native_pull
+from gateway.dialects.frames import Lines
+from gateway.dialects.native_pull import Progress
+from gateway.dialects.native_show import Shown
+from gateway.errors import BackendFault, BackendTimeout, BackendUnreachable, GatewayError, StreamBroken
+
+ATTEMPTS_MAX = 2
+PULLS_AT_ONCE = 16
+"""upstream, of all requests to this replica together; others wait for their turn"""
+CONNECT_S = 5.0
+IDLE_S = 900.0
+"""a node says nothing while it checks what it has read: minutes, for a big model on a slow disk"""
+PULL_S_MAX = 86_400.0
+REFUSAL_BYTES_MAX = 64 << 10
+
+
+class Library:
+    """Keeps `ports.Library`. `relist` lists a backend's models again at once."""
+
+    def __init__(self, pool: Pool, shows: Shows, relist: Callable[[str], Awaitable[None]]) -> None:
+        self._pool = pool
+        self._shows = shows
+        self._relist = relist
+        self._turns = asyncio.Semaphore(PULLS_AT_ONCE)
+
+    async def show(self, name: str) -> tuple[Model, Shown]:
+        """What a backend has under a canonical name, as the best ones say. Raises `BackendFault` when none does."""
+        for backend in routing.rank(self._pool.snapshot(), name)[:ATTEMPTS_MAX]:
+            model = backend.models[name]
+            try:
+                return model, await self._shows.of(backend.url, model)
+            except lookup.SILENCE:
+                continue
+        raise BackendFault("No model server behind this gateway says what that model is. Try again shortly.")
+
+    async def pull(self, backend: str, model: str) -> AsyncGenerator[Progress, None]:
+        """Pull `model` onto one backend; once the steps have ended it is listed and can be called.
+
+        Closing the iterator cancels the pull. Raises a `BackendFault` with the reason.
+        """
+        url = next(one.url for one in self._pool.snapshot() if one.name == backend)
+        try:
+            async with self._turns, asyncio.timeout(PULL_S_MAX):
+                async for progress in _pull(url, model):
+                    yield progress
+        except (httpx.TimeoutException, TimeoutError):
+            raise BackendTimeout from None
+        except (httpx.ConnectError, httpx.UnsupportedProtocol) as error:
+            raise BackendUnreachable from error
+        except httpx.HTTPError as error:
+            raise StreamBroken("The model server stopped before the pull was complete.") from error
+        await self._relist(backend)
+
+
+async def _pull(url: str, model: str) -> AsyncGenerator[Progress, None]:
+    """The steps of one pull up to its success. A client of its own: httpx loses connections to cancellations."""
+    patience = httpx.Timeout(IDLE_S, connect=CONNECT_S)
+    lines, last = Lines(), Progress()
+    async with httpx.AsyncClient(trust_env=False, timeout=patience) as http:
+        headers = {"Content-Type": "application/json", "Accept-Encoding": "identity"}
+        request = http.stream("POST", url + "/api/pull", content=native_pull.encode(model), headers=headers)
+        async with request as reply:
+            if reply.status_code != 200:
+                raise await _refusal(reply)
+            async for piece in reply.aiter_raw():
+                for line in lines.feed(piece):
+                    last = native_pull.read(line)
+                    yield last
+            for line in lines.rest():
+                last = native_pull.read(line)
+                yield last
+    if last.status != native_pull.SUCCESS:
+        raise StreamBroken("The model server stopped before the pull was complete.")
+
+
+async def _refusal(reply: httpx.Response) -> GatewayError:
+    body = bytearray()
+    async for piece in reply.aiter_raw():
+        body += piece
+        if len(body) > REFUSAL_BYTES_MAX:
+            break
+    try:
+        native_pull.read(bytes(body))
+    except GatewayError as refusal:
+        return refusal
+    return BackendFault()

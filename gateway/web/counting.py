@@ -1,0 +1,51 @@
+"""POST /v1/messages/count_tokens: how long a prompt is, without making a backend work. It costs nothing."""
+
+from typing import Any
+
+import msgspec
+
+from gateway.core import limits, names
+from gateway.dialects.asked import Dialect
+from gateway.errors import CallAbandoned, CloudBlocked, GatewayError, MethodNotAllowed, ModelNotFound
+from gateway.ports import Inspector
+from gateway.web import body, credentials, headers
+from gateway.web.calls import CallDeps
+from gateway.web.headers import Headers
+from gateway.web.replies import Reply
+
+_REFUSALS: dict[str, type[GatewayError]] = {"model_not_found": ModelNotFound, "cloud": CloudBlocked}
+"""what the fleet may object; that no backend answers does not matter here"""
+
+
+class CountEndpoint:
+    """Answers the route. `dialect` reads requests and words errors; what it would ask of a backend is counted."""
+
+    def __init__(self, endpoint: str, dialect: Dialect) -> None:
+        self.endpoint = endpoint
+        self._dialect = dialect
+
+    async def answer(self, deps: CallDeps, inspector: Inspector, scope: Any, receive: Any, send: Any) -> None:
+        call_id = deps.new_id()
+        reply = Reply(send, self._dialect, call_id, beat_s=deps.beat_s, routing_headers=False)
+        try:
+            tokens, about = await self._count(deps, inspector, scope, receive)
+        except CallAbandoned:
+            return
+        except GatewayError as error:
+            deps.observer.refused(self.endpoint, call_id, error)
+            await reply.error(error, [(b"allow", b"POST")] if isinstance(error, MethodNotAllowed) else [])
+            return
+        await reply.whole(200, msgspec.json.encode({"input_tokens": tokens}), about)
+
+    async def _count(self, deps: CallDeps, inspector: Inspector, scope: Any, receive: Any) -> tuple[int, Headers]:
+        """An estimate, for only a backend that evaluates the prompt can count it; and the key's limits as headers."""
+        if scope["method"] != "POST":
+            raise MethodNotAllowed
+        statement = await inspector.inspect(credentials.presented(scope["headers"]))
+        asked = body.decoded(await deps.intake.read(receive, scope["headers"]), self._dialect.parse)
+        name = names.canonical(asked.model)
+        objection = deps.fleet.objection(name) if name else "model_not_found"
+        if objection in _REFUSALS:
+            raise _REFUSALS[objection]
+        size = deps.policy.apply(asked.upstream).size()
+        return limits.prompt_expected(size.text_bytes, size.images), headers.of_levels(statement.levels)

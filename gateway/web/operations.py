@@ -1,0 +1,250 @@
+"""Every operation of the API as the OpenAPI document describes it: data, in the order people read it.
+
+What is routed is in `routes.py`; tests hold the two against each other, and each example against its parser.
+"""
+
+import re
+from typing import Any, Literal
+
+from msgspec import Struct
+
+from gateway.dialects import (
+    anthropic_request,
+    native_chat,
+    native_embed,
+    native_generate,
+    native_show,
+    openai_chat,
+    openai_completions,
+    openai_embeddings,
+    openai_responses_request,
+)
+from gateway.dialects.plain import GenerateBody
+from gateway.web import admin, models, public, pull, pulling
+from gateway.web.blocked import BLOCKED
+from gateway.web.schema import anthropic, ollama, openai, plain
+
+Access = Literal["key", "admin", "anyone"]
+Family = Literal["openai", "anthropic", "ollama", "plain"]
+QUESTION = "Why is the sky blue? One sentence."
+USER = {"role": "user", "content": QUESTION}
+MODEL, THINKER, EMBEDDER = "llama3.2:3b", "qwen3:8b", "nomic-embed-text"
+
+
+class Parameter(Struct, frozen=True):
+    """In the path, or in the query where it may be left out. All are text."""
+
+    name: str
+    place: Literal["path", "query"]
+    example: str
+    about: str
+
+
+class Streamed(Struct, frozen=True):
+    """The other form of an answer: what one event or line holds, which may be one of several things."""
+
+    content_type: str
+    items: tuple[Any, ...]
+
+
+class Operation(Struct, frozen=True, kw_only=True):
+    """One method of one route. `errors` are the statuses it may answer beside `status`, in the form of its family."""
+
+    method: Literal["get", "post", "delete", "patch", "put"]
+    path: str
+    id: str
+    summary: str
+    tag: str
+    access: Access = "key"
+    family: Family = "openai"
+    parameters: tuple[Parameter, ...] = ()
+    request: Any = None
+    example: dict[str, Any] | None = None
+    """a request body"""
+    status: int = 200
+    answer: Any = None
+    """None: it only ever fails"""
+    content_type: str = "application/json"
+    streamed: Streamed | None = None
+    errors: tuple[int, ...]
+
+
+REFUSALS = (400, 401, 403, 404, 408, 413, 415, 429)
+FAILURES = (500, 502, 503, 504)
+CALL = REFUSALS + FAILURES
+LOOK = (400, 401, 500, 503)
+EVENTS = "text/event-stream"
+LINES = "application/x-ndjson"
+_PARAMETER = re.compile(r":\w+}")
+
+
+def _plain(path: str, id: str, summary: str, *parameters: Parameter) -> Operation:
+    return Operation(
+        method="post", path=path, id=id, summary=summary, tag="plain", family="plain", parameters=parameters,
+        request=GenerateBody, example={"prompt": QUESTION},
+        answer=plain.Generated, streamed=Streamed(LINES, (plain.GeneratedLine,)), errors=CALL,
+    )  # fmt: skip
+
+
+MODEL_PARAMETER = Parameter("model", "path", MODEL, "A model's name; it may hold `/` and `:`.")
+
+CALLS: tuple[Operation, ...] = (
+    Operation(
+        method="post", path="/v1/chat/completions", id="chat", summary="OpenAI chat", tag="openai",
+        request=openai_chat.ChatCompletionRequest, example={"model": MODEL, "messages": [USER]},
+        answer=openai.ChatCompletion, streamed=Streamed(EVENTS, (openai.ChatCompletionChunk,)), errors=CALL,
+    ),
+    Operation(
+        method="post", path="/v1/completions", id="completions", summary="OpenAI completions", tag="openai",
+        request=openai_completions.CompletionRequest, example={"model": MODEL, "prompt": QUESTION},
+        answer=openai.Completion, streamed=Streamed(EVENTS, (openai.Completion,)), errors=CALL,
+    ),
+    Operation(
+        method="post", path="/v1/embeddings", id="embeddings", summary="OpenAI embeddings", tag="openai",
+        request=openai_embeddings.EmbeddingsRequest, example={"model": EMBEDDER, "input": ["first", "second"]},
+        answer=openai.EmbeddingList, errors=CALL,
+    ),
+    Operation(
+        method="post", path="/v1/responses", id="responses", summary="OpenAI responses, stateless", tag="openai",
+        request=openai_responses_request.ResponsesRequest, example={"model": MODEL, "input": QUESTION},
+        answer=openai.ResponseObject, streamed=Streamed(EVENTS, (openai.ResponseEvent,)), errors=CALL,
+    ),
+    Operation(
+        method="post", path="/v1/messages", id="messages", summary="Anthropic messages", tag="anthropic",
+        family="anthropic", request=anthropic_request.MessagesRequest,
+        example={"model": THINKER, "max_tokens": 1_024, "messages": [USER]},
+        answer=anthropic.Message, streamed=Streamed(EVENTS, (anthropic.MessageEvent,)), errors=CALL,
+    ),
+    Operation(
+        method="post", path="/v1/messages/count_tokens", id="countTokens", tag="anthropic", family="anthropic",
+        summary="How long a prompt is: an estimate, free of charge",
+        request=anthropic_request.CountTokensRequest, example={"model": MODEL, "messages": [USER]},
+        answer=anthropic.TokenCount, errors=(*REFUSALS, 500, 503),
+    ),
+    Operation(
+        method="post", path="/api/chat", id="nativeChat", summary="Ollama chat", tag="ollama", family="ollama",
+        request=native_chat.ChatRequestBody, example={"model": MODEL, "messages": [USER]},
+        answer=ollama.ChatLine, streamed=Streamed(LINES, (ollama.ChatLine,)), errors=CALL,
+    ),
+    Operation(
+        method="post", path="/api/generate", id="nativeGenerate", summary="Ollama generate", tag="ollama",
+        family="ollama", request=native_generate.GenerateRequestBody, example={"model": MODEL, "prompt": QUESTION},
+        answer=ollama.GenerateLine, streamed=Streamed(LINES, (ollama.GenerateLine,)), errors=CALL,
+    ),
+    Operation(
+        method="post", path="/api/embed", id="nativeEmbed", summary="Ollama embeddings", tag="ollama",
+        family="ollama", request=native_embed.EmbedRequestBody, example={"model": EMBEDDER, "input": ["first"]},
+        answer=ollama.Embeddings, errors=CALL,
+    ),
+    Operation(
+        method="post", path="/api/embeddings", id="nativeEmbeddings", summary="One embedding, the older way",
+        tag="ollama", family="ollama",
+        request=native_embed.EmbeddingsRequestBody, example={"model": EMBEDDER, "prompt": "first"},
+        answer=ollama.LegacyEmbedding, errors=CALL,
+    ),
+    _plain("/v1/generate", "generate", "A prompt in, its answer out"),
+    _plain("/generate", "generatePlain", "The same, for older clients"),
+    _plain("/generate/{model}", "generateWith", "The same, with the model in the path", MODEL_PARAMETER),
+)  # fmt: skip
+
+LOOKS: tuple[Operation, ...] = (
+    Operation(
+        method="get", path="/v1/models", id="listModels", summary="Models of all backends", tag="openai",
+        answer=models.ModelList, errors=LOOK,
+    ),
+    Operation(
+        method="get", path="/v1/models/{id}", id="retrieveModel", summary="One model", tag="openai",
+        parameters=(Parameter("id", "path", MODEL, "A model's name; it may hold `/` and `:`."),),
+        answer=models.ModelEntry, errors=(*LOOK, 403, 404),
+    ),
+    Operation(
+        method="get", path="/api/tags", id="tags", summary="Models of all backends, as Ollama lists them",
+        tag="ollama", family="ollama", answer=models.TagList, errors=LOOK,
+    ),
+    Operation(
+        method="get", path="/api/ps", id="ps", summary="Models in memory anywhere", tag="ollama", family="ollama",
+        answer=models.ProcessList, errors=LOOK,
+    ),
+    Operation(
+        method="post", path="/api/show", id="show", summary="What a model is, without files and system prompts",
+        tag="ollama", family="ollama", request=native_show.ShowRequestBody, example={"model": MODEL},
+        answer=native_show.ShowAnswer, errors=(*LOOK, 403, 404, 413, 502, 504),
+    ),
+    Operation(
+        method="get", path="/api/version", id="version", summary="The lowest version of the backends", tag="ollama",
+        family="ollama", answer=models.Version, errors=LOOK,
+    ),
+    Operation(
+        method="get", path="/v1/usage", id="usage", summary="What this key has used and has left", tag="usage",
+        answer=public.UsageReport, errors=LOOK,
+    ),
+)  # fmt: skip
+
+ADMIN: tuple[Operation, ...] = (
+    Operation(
+        method="post", path="/v1/models/pull", id="pullModel", tag="admin", access="admin",
+        summary="Pull a model onto backends, with progress as NDJSON",
+        request=pull.PullModel, example={"model": MODEL, "stream": False},
+        answer=pulling.PullResult, streamed=Streamed(LINES, (pulling.PullProgress, pulling.PullResult)),
+        errors=(400, 401, 403, 413, 500, 502, 503),
+    ),
+    Operation(
+        method="post", path="/admin/api-keys", id="createApiKey", tag="admin", access="admin", status=201,
+        summary="Make a key; the answer is the only place it is shown",
+        request=admin.CreateKey, example={"label": "me", "rate_limit_per_min": 20, "credits": 100},
+        answer=admin.CreatedKey, errors=(400, 401, 413, 500, 503),
+    ),
+    Operation(
+        method="get", path="/admin/api-keys", id="listApiKeys", tag="admin", access="admin",
+        summary="All keys, newest first",
+        parameters=(Parameter("after", "query", "0123456789", "`next` of the page before."),),
+        answer=admin.KeyList, errors=(400, 401, 500, 503),
+    ),
+    Operation(
+        method="delete", path="/admin/api-keys/{key_id}", id="revokeApiKey", tag="admin", access="admin",
+        summary="Revoke a key at once, for good",
+        parameters=(Parameter("key_id", "path", "0123456789", "The first ten characters of the key's secret part."),),
+        answer=admin.KeyView, errors=(400, 401, 404, 500, 503),
+    ),
+)  # fmt: skip
+
+SERVICE: tuple[Operation, ...] = (
+    Operation(
+        method="get", path="/", id="info", summary="What this service is", tag="service", access="anyone",
+        answer=public.Info, errors=(),
+    ),
+    Operation(
+        method="get", path="/health", id="health", summary="Whether the process lives", tag="service",
+        access="anyone", answer=public.Health, errors=(),
+    ),
+    Operation(
+        method="get", path="/ready", id="ready", summary="Whether to send requests here", tag="service",
+        access="anyone", answer=public.Readiness, errors=(503,),
+    ),
+    Operation(
+        method="get", path="/metrics", id="metrics", summary="Prometheus metrics", tag="service", access="anyone",
+        answer=str, content_type="text/plain", errors=(500,),
+    ),
+)  # fmt: skip
+
+
+def _refused(path: str, method: Any, words: str) -> Operation:
+    """A route of Ollama's that this gateway has only to say no."""
+    names = path.replace("}", "{").split("{")[1::2]
+    return Operation(
+        method=method, path=path, id=f"blocked{method.title()}{path.title().replace('/', '').partition('{')[0]}",
+        summary=f"Blocked: {words.partition(':')[0]}", tag="blocked", access="anyone", family="ollama",
+        parameters=tuple(Parameter(name, "path", "x", "Anything.") for name in names), errors=(403,),
+    )  # fmt: skip
+
+
+OPERATIONS: tuple[Operation, ...] = (
+    *CALLS,
+    *LOOKS,
+    *ADMIN,
+    *SERVICE,
+    *(_refused(*place) for place in sorted({
+        (_PARAMETER.sub("}", one.path), method.value.lower(), one.words)
+        for one in BLOCKED for method in one.methods if method.value != "HEAD"
+    })),
+)  # fmt: skip
