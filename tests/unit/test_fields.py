@@ -56,7 +56,7 @@ def test_a_field_has_the_fate_that_is_listed(surface: Surface, field: Field) -> 
     if field.fate == "refused":
         with pytest.raises(GatewayError) as refused:
             _parsed(surface, body)
-        assert refused.value.code == field.code
+        assert (refused.value.code, refused.value.param) == (field.code, field.name)
         return
     asked = _parsed(surface, body)
     if field.fate == "passed":

@@ -13,7 +13,6 @@ from gateway.dialects.openai_responses import parse
 from gateway.dialects.openai_responses_echo import ECHO_BYTES_MAX
 from gateway.dialects.openai_responses_request import ENCRYPTED, LOGPROBS
 from gateway.errors import BadRequest, Unsupported
-from tests.fields import Field
 from tests.fields.responses import SURFACE
 
 PNG = "data:image/png;base64,AAAA"
@@ -301,25 +300,3 @@ def test_what_is_too_long_to_be_repeated_is_left_out_of_the_answer_only() -> Non
     assert asked.upstream.messages[0].content == long
     shown = answer(asked)
     assert (shown["instructions"], shown["tools"]) == (None, [])
-
-
-def test_every_field_of_the_client_library_is_listed_once() -> None:
-    names = [field.name for field in SURFACE.fields]
-    assert len(names) == len(set(names))
-    assert set(names) >= SURFACE.known
-
-
-@pytest.mark.parametrize("field", SURFACE.fields, ids=lambda field: field.name)
-def test_each_field_has_the_fate_that_is_listed(field: Field) -> None:
-    base = field.base
-    if field.fate == "refused":
-        with pytest.raises(BadRequest) as refused:
-            asked_for(**base, **{field.name: field.value})
-        assert (refused.value.code, refused.value.param) == (field.code, field.name)
-        return
-    without, with_it = asked_for(**base), asked_for(**(base | {field.name: field.value}))
-    seen = [(one.upstream, one.streamed, one.output_tokens_max, answer(one)) for one in (without, with_it)]
-    assert (seen[0] == seen[1]) == (field.fate == "ignored")
-    if field.fate == "passed":
-        sent = msgspec.to_builtins(with_it.upstream)
-        assert (sent["options"] | sent)[field.name] == field.value
