@@ -69,6 +69,8 @@ class Pipeline:
                 await self._stream(exchange, renderer, tally, out)
             else:
                 reply = ollama.read_whole(await exchange.whole())
+                if not reply.eval_count:
+                    tally.saw_whole(len(f"{reply.text}{reply.thought}".encode()))
                 out.last = renderer.whole(reply, tally.completed(reply.counts()))
 
     async def _stream(self, exchange: Exchange, renderer: Renderer, tally: Tally, out: Outbox) -> None:

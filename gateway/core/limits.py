@@ -8,6 +8,7 @@ PER_MINUTE_MAX = 10**8  # a bucket counts in up to 1/60,000,000 of a token, and 
 
 BYTES_PER_TOKEN_EXPECTED = 3
 OUTPUT_TOKENS_EXPECTED = 512
+TEMPLATE_TOKENS_EXPECTED = 4  # what one usually adds: a role and its marks
 TEMPLATE_TOKENS_MAX = 64  # what a chat template may add to one message
 IMAGE_TOKENS_MAX = 4_096
 
@@ -32,9 +33,14 @@ class Estimate(Struct, frozen=True):
     price_micro: int = MICRO
 
 
-def prompt_expected(prompt_bytes: int, images: int) -> int:
+def tokens_expected(text_bytes: int) -> int:
+    """The likely tokens of a text of so many UTF-8 bytes."""
+    return -(-text_bytes // BYTES_PER_TOKEN_EXPECTED)
+
+
+def prompt_expected(prompt_bytes: int, messages: int, images: int) -> int:
     """The likely tokens of a prompt, for there is no way to ask a backend without making it work."""
-    return -(-prompt_bytes // BYTES_PER_TOKEN_EXPECTED) + images * IMAGE_TOKENS_MAX
+    return tokens_expected(prompt_bytes) + messages * TEMPLATE_TOKENS_EXPECTED + images * IMAGE_TOKENS_MAX
 
 
 def estimate(*, prompt_bytes: int, messages: int, images: int, output_max: int) -> Estimate:
@@ -43,7 +49,7 @@ def estimate(*, prompt_bytes: int, messages: int, images: int, output_max: int) 
     A token of a byte-level vocabulary covers at least one byte, so the bytes bound the prompt from above.
     """
     fixed = (messages + 1) * TEMPLATE_TOKENS_MAX + images * IMAGE_TOKENS_MAX
-    likely = prompt_expected(prompt_bytes, images)
+    likely = prompt_expected(prompt_bytes, messages, images)
     return Estimate(
         prompt_max=prompt_bytes + fixed,
         prompt_expected=likely,

@@ -14,6 +14,7 @@ from msgspec import Struct
 from msgspec.structs import replace
 
 from gateway.core.call import Bill, Call
+from gateway.core.limits import tokens_expected
 from gateway.core.usage import DURATION_MS_MAX, TOKENS_MAX, Detail
 from gateway.errors import CallAbandoned, Draining
 
@@ -77,12 +78,17 @@ class Tally:
             self._first_token_ms = now_ms - self._call.began_ms
         self.completion_tokens += 1
 
+    def saw_whole(self, text_bytes: int) -> None:
+        """An answer in one piece whose tokens the backend has not counted."""
+        self.completion_tokens = tokens_expected(text_bytes)
+
     def completed(self, said: Counts) -> Counts:
-        """The backend's last word, made good where it says nothing and bounded where it says too much."""
+        """The backend's last word, made good where it says too little and bounded where it says too much.
+
+        It says too little where it began anew after the thinking, as with `format`: then it counts the rest alone.
+        """
         prompt = min(said.prompt_tokens or self.prompt_tokens, self._call.estimate.prompt_max + SYSTEM_TOKENS_MAX)
-        completion = min(
-            said.completion_tokens or self.completion_tokens, max(self._output_tokens_max, self.completion_tokens)
-        )
+        completion = max(min(said.completion_tokens, self._output_tokens_max), self.completion_tokens)
         self._counts = replace(
             said,
             prompt_tokens=prompt,

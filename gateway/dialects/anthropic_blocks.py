@@ -2,12 +2,13 @@
 
 from collections.abc import Iterable
 from itertools import groupby
-from typing import Literal
+from typing import Annotated, Literal
 
 import msgspec
-from msgspec import Raw, Struct
+from msgspec import Meta, Raw, Struct
 
 from gateway.dialects.ollama import Function, Message, ToolCall
+from gateway.dialects.policy import PARTS_MAX
 from gateway.errors import BadRequest, Unsupported
 
 
@@ -71,7 +72,7 @@ class ToolUse(_Typed, tag="tool_use"):
 
 class ToolResult(_Typed, tag="tool_result"):
     tool_use_id: str
-    content: str | list[Text | Image | Document] | None = None
+    content: str | Annotated[list[Text | Image | Document], Meta(max_length=PARTS_MAX)] | None = None
     is_error: bool | None = None
 
 
@@ -89,7 +90,7 @@ class Turn(Struct):
     """One message of the conversation."""
 
     role: Literal["user", "assistant", "system"]
-    content: str | list[Block]
+    content: str | Annotated[list[Block], Meta(max_length=PARTS_MAX)]
 
 
 def messages(turns: Iterable[Turn]) -> list[Message]:

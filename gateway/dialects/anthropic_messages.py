@@ -9,10 +9,10 @@ from msgspec import UNSET, Raw, UnsetType
 
 from gateway.core import limits
 from gateway.dialects import asked as spoke
-from gateway.dialects import stops, tools
+from gateway.dialects import forced, policy, stops, tools
 from gateway.dialects.anthropic_answer import About, Streamed, Whole
 from gateway.dialects.anthropic_blocks import joined, messages
-from gateway.dialects.anthropic_request import CountTokensRequest, MessagesRequest, ToolChoice, ToolGiven
+from gateway.dialects.anthropic_request import CountTokensRequest, MessagesRequest, ToolGiven
 from gateway.dialects.asked import Asked
 from gateway.dialects.extension import schema_of
 from gateway.dialects.ollama import ChatRequest, Message
@@ -33,7 +33,7 @@ def parse(body: bytes) -> Asked:
     asked = _messages.decode(body)
     upstream = _upstream(asked)
     upstream.options = asked.sampling(temperature=asked.temperature, top_p=asked.top_p, top_k=asked.top_k)
-    sequences = stops.check(asked.stop_sequences or [], "stop_sequences")
+    sequences = policy.stops(asked.stop_sequences or [], "stop_sequences")
     streamed = bool(asked.stream)
     return Asked(
         model=asked.model,
@@ -63,7 +63,7 @@ def _upstream(asked: CountTokensRequest) -> ChatRequest:
         format=_format(asked),
         **_thinking(asked),
     )
-    return tools.offer(request, [_tool(tool) for tool in asked.tools or []], _choice(asked.tool_choice))
+    return tools.offer(request, *_offered(asked))
 
 
 def _renderer(
@@ -75,20 +75,21 @@ def _renderer(
     size = upstream.size()
     about = About(
         model=asked.model,
-        input_tokens=limits.prompt_expected(size.text_bytes, size.images),
+        input_tokens=limits.prompt_expected(size.text_bytes, size.messages, size.images),
         shows_thinking=_shows_thinking(asked),
         one_tool_use=bool(asked.tool_choice and asked.tool_choice.disable_parallel_tool_use),
     )
-    return partial(_made, kind, about, sequences or [], tools.forces(_choice(asked.tool_choice)))
+    make = partial(_made, kind, about, sequences or [])
+    offered, choice = _offered(asked)
+    # the text of a forced call is the call: sequences within it do not count
+    return forced.forcing(make, (tool.name for tool in offered)) if choice == "required" else make
 
 
 def _made(
-    kind: type[Streamed] | type[Whole], about: About, sequences: list[str], forced: bool, call_id: str, created_s: int
+    kind: type[Streamed] | type[Whole], about: About, sequences: list[str], call_id: str, created_s: int
 ) -> spoke.Renderer:
-    """The renderer of one call. The text of a forced tool call is the call: sequences within it do not count."""
     answer = kind(about, call_id)
-    renderer: spoke.Renderer = stops.Stopping(answer, sequences) if sequences else answer
-    return tools.Forced(renderer) if forced else renderer
+    return stops.Stopping(answer, sequences) if sequences else answer
 
 
 def _tool(given: ToolGiven) -> tools.Tool:
@@ -102,15 +103,17 @@ def _tool(given: ToolGiven) -> tools.Tool:
     return tools.Tool(given.name, given.description or "", schema)
 
 
-def _choice(given: ToolChoice | None) -> str:
-    """In the words of `tools.offer`."""
+def _offered(asked: CountTokensRequest) -> tuple[list[tools.Tool], tools.Choice]:
+    """The tools that the choice leaves, and the choice among them. Raises `BadRequest`."""
+    offered, given = [_tool(tool) for tool in asked.tools or []], asked.tool_choice
     if given is None or given.type in ("auto", "none"):
-        return given.type if given else "auto"
+        return offered, "none" if given and given.type == "none" else "auto"
     if given.type == "any":
-        return "required"
-    if not given.name or given.name in ("auto", "none", "required"):
-        raise BadRequest("`tool_choice` of type tool needs the `name` of one.", param="tool_choice")
-    return given.name
+        return offered, "required"
+    named = [tool for tool in offered if tool.name == given.name]
+    if not named:
+        raise BadRequest("`tool_choice` names a tool that `tools` does not offer.", param="tool_choice")
+    return named, "required"
 
 
 def _format(asked: CountTokensRequest) -> Raw | UnsetType:

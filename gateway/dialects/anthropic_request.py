@@ -7,7 +7,8 @@ from msgspec import UNSET, Meta, Raw, Struct, UnsetType
 
 from gateway.dialects.anthropic_blocks import Text, Turn
 from gateway.dialects.extension import Extension
-from gateway.dialects.policy import MESSAGES_MAX
+from gateway.dialects.policy import MESSAGES_MAX, PARTS_MAX
+from gateway.dialects.tools import TOOLS_MAX
 
 
 class ToolGiven(Struct):
@@ -51,8 +52,8 @@ class CountTokensRequest(Extension, kw_only=True):
 
     model: Annotated[str, Meta(min_length=1)]
     messages: Annotated[list[Turn], Meta(min_length=1, max_length=MESSAGES_MAX)]
-    system: str | list[Text] | None = None
-    tools: list[ToolGiven] | None = None
+    system: str | Annotated[list[Text], Meta(max_length=PARTS_MAX)] | None = None
+    tools: Annotated[list[ToolGiven], Meta(max_length=TOOLS_MAX)] | None = None
     tool_choice: ToolChoice | None = None
     thinking: ThinkingConfig | None = None
     output_config: OutputConfig | None = None

@@ -10,8 +10,9 @@ import msgspec
 from msgspec import UNSET, Struct, UnsetType
 from msgspec.structs import replace
 
-from gateway.dialects.ollama import Options
-from gateway.dialects.policy import STOPS_MAX, seconds
+from gateway.dialects import ollama
+from gateway.dialects.native_options import Options
+from gateway.dialects.policy import seconds, stops
 from gateway.errors import BadRequest, RenderBlocked
 
 RENDER_ONLY = "_debug_render_only"
@@ -46,21 +47,17 @@ class Extension(Struct, kw_only=True):
             given |= {"think": _EFFORTS.get(effort, effort), "think_if_able": True}
         return given
 
-    def sampling(self, stop: str | list[str] | None = None, **own: float | None) -> Options:
+    def sampling(self, stop: str | list[str] | None = None, **own: float | None) -> ollama.Options:
         """`options` with the request's own fields over them; None leaves a model's own default in force."""
         given: dict[str, Any] = {name: value for name, value in own.items() if value is not None}
         if stop is not None:
-            given["stop"] = [stop] if isinstance(stop, str) else stop
-        options = replace(self.options or Options(), **given)
-        if options.stop is not UNSET and len(options.stop) > STOPS_MAX:
-            raise BadRequest(f"A request may have {STOPS_MAX} stop sequences.", param="stop")
-        return options
+            given["stop"] = stops(stop) or UNSET
+        return replace(self.options.hub() if self.options else ollama.Options(), **given)
 
     def output_tokens_max(self, *own: int | None) -> int | None:
         """The first of the request's own limits that is given, else `options.num_predict`, else None."""
         given = next((limit for limit in own if limit is not None), None)
-        wanted: int | UnsetType = self.options.num_predict if self.options else UNSET
-        return wanted if given is None and wanted is not UNSET and wanted >= 0 else given
+        return self.options.output_tokens_max() if given is None and self.options else given
 
 
 def image(url: str, param: str | None = None) -> str:

@@ -2,7 +2,8 @@
 
 from gateway.errors import StreamBroken
 
-LINE_BYTES_MAX = 1 << 20
+LINE_BYTES_MAX = 4 << 20
+TOO_LONG = "The model server sent a line that is too long."
 SSE_DONE = b"data: [DONE]\n\n"
 
 
@@ -23,6 +24,8 @@ class Lines:
         if b"\n" not in piece:
             self._keep(piece)
             return []
+        if self._bytes + piece.index(b"\n") > LINE_BYTES_MAX:
+            raise StreamBroken(TOO_LONG)
         first, *lines = piece.split(b"\n")
         lines.insert(0, b"".join([*self._parts, first]))
         self._parts, self._bytes = [], 0
@@ -34,7 +37,7 @@ class Lines:
         self._parts.append(start)
         self._bytes += len(start)
         if self._bytes > LINE_BYTES_MAX:
-            raise StreamBroken("The model server sent a line that is too long.")
+            raise StreamBroken(TOO_LONG)
 
     def rest(self) -> list[bytes]:
         """What stands after the last line end, once the body has ended."""

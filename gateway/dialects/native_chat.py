@@ -10,8 +10,8 @@ from gateway.dialects.asked import Asked
 from gateway.dialects.native_answer import ChatRenderer
 from gateway.dialects.native_fields import TextFields, images
 from gateway.dialects.ollama import ChatRequest, Function, Message, ToolCall
-from gateway.dialects.policy import MESSAGES_MAX
-from gateway.dialects.tools import NAME_CHARS_MAX, Tool, offer
+from gateway.dialects.policy import MESSAGES_MAX, ROLE_CHARS_MAX
+from gateway.dialects.tools import CALLS_MAX, NAME_CHARS_MAX, TOOLS_MAX, Tool, offer
 from gateway.errors import LoadBlocked
 
 Name = Annotated[str, Meta(max_length=NAME_CHARS_MAX)]
@@ -33,11 +33,11 @@ class CalledTool(Struct):
 class ChatMessage(Struct, kw_only=True):
     """One turn. `images` are base64, with or without a data: head."""
 
-    role: Annotated[str, Meta(min_length=1)]
+    role: Annotated[str, Meta(min_length=1, max_length=ROLE_CHARS_MAX)]
     content: str | None = None
     thinking: str | None = None
     images: list[str] | None = None
-    tool_calls: list[CalledTool] | None = None
+    tool_calls: Annotated[list[CalledTool], Meta(max_length=CALLS_MAX)] | None = None
     tool_name: str | None = None
     tool_call_id: str | None = None
 
@@ -57,7 +57,7 @@ class ChatRequestBody(TextFields, kw_only=True):
     """What is read of the request."""
 
     messages: Annotated[list[ChatMessage], Meta(max_length=MESSAGES_MAX)] | None = None
-    tools: list[OfferedTool] | None = None
+    tools: Annotated[list[OfferedTool], Meta(max_length=TOOLS_MAX)] | None = None
 
 
 _body = msgspec.json.Decoder(ChatRequestBody)

@@ -8,12 +8,12 @@ from msgspec import UNSET, Meta
 
 from gateway.core.tally import Counts
 from gateway.dialects import asked as spoke
-from gateway.dialects import native_errors
+from gateway.dialects import native_errors, ollama
 from gateway.dialects.asked import Asked
 from gateway.dialects.native_fields import Fields
 from gateway.dialects.ollama import EmbedRequest, Reply
 from gateway.dialects.policy import INPUTS_MAX
-from gateway.errors import BackendFault, GatewayError, LoadBlocked
+from gateway.errors import GatewayError, LoadBlocked
 
 
 class EmbedRequestBody(Fields, kw_only=True):
@@ -46,7 +46,7 @@ def parse(body: bytes) -> Asked:
         **asked.beyond_prompt(),
     )
     return Asked(model=asked.model or "", upstream=upstream, output_tokens_max=0,
-                 renderer=partial(EmbedRenderer, asked.model or ""))  # fmt: skip
+                 renderer=partial(EmbedRenderer, asked.model or "", len(upstream.input)))  # fmt: skip
 
 
 def parse_older(body: bytes) -> Asked:
@@ -64,8 +64,9 @@ class EmbedRenderer(spoke.Renderer):
     content_type = b"application/json"
     beat = b""
 
-    def __init__(self, model: str, call_id: str, created_s: int) -> None:
+    def __init__(self, model: str, inputs: int, call_id: str, created_s: int) -> None:
         self._model = model
+        self._inputs = inputs
 
     def feed(self, reply: Reply) -> bytes:
         return b""
@@ -74,12 +75,13 @@ class EmbedRenderer(spoke.Renderer):
         return self.whole(reply, counts)
 
     def whole(self, reply: Reply, counts: Counts) -> bytes:
+        vectors = ollama.vectors(reply, self._inputs)
         measured = {
             "total_duration": reply.total_duration,
             "load_duration": reply.load_duration,
             "prompt_eval_count": counts.prompt_tokens,
         }
-        said = {"model": self._model or reply.model, "embeddings": reply.embeddings or []}
+        said = {"model": self._model or reply.model, "embeddings": vectors}
         return msgspec.json.encode(said | {name: value for name, value in measured.items() if value})
 
     def error(self, error: GatewayError) -> bytes:
@@ -90,9 +92,7 @@ class EmbeddingsRenderer(EmbedRenderer):
     """The older answer: one vector and nothing else."""
 
     def __init__(self, call_id: str, created_s: int) -> None:
-        super().__init__("", call_id, created_s)
+        super().__init__("", 1, call_id, created_s)
 
     def whole(self, reply: Reply, counts: Counts) -> bytes:
-        if not reply.embeddings:
-            raise BackendFault("The model server gave no embedding.")
-        return msgspec.json.encode({"embedding": reply.embeddings[0]})
+        return msgspec.json.encode({"embedding": ollama.vectors(reply, 1)[0]})

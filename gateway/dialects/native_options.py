@@ -7,10 +7,10 @@ main_gpu, use_mmap and the like): another value would reload the model for every
 from typing import Any
 
 import msgspec
-from msgspec import Struct
+from msgspec import UNSET, Struct
 
 from gateway.dialects import ollama
-from gateway.dialects.policy import STOPS_MAX
+from gateway.dialects.policy import stops
 from gateway.errors import BadRequest
 
 Number = int | float
@@ -36,22 +36,21 @@ class Options(Struct, kw_only=True):
     frequency_penalty: Number | None = None
 
     def hub(self) -> ollama.Options:
-        """Raises `BadRequest` for a fraction where Ollama counts, and for too many stop sequences."""
+        """Raises `BadRequest` for a fraction where Ollama counts, and for stop sequences out of bounds."""
         given = {name: _value(name, value) for name, value in msgspec.structs.asdict(self).items() if value is not None}
-        if len(given.get("stop", ())) > STOPS_MAX:
-            raise BadRequest(f"A request may have {STOPS_MAX} stop sequences.", param="options.stop")
         return ollama.Options(**given)
 
     def output_tokens_max(self) -> int | None:
-        """How many tokens the answer may have. Ollama's negative values, for no bound, leave it to the gateway."""
-        wanted = None if self.num_predict is None else _whole("num_predict", self.num_predict)
-        return wanted if wanted is not None and wanted >= 0 else None
+        """How many tokens the answer may have. Ollama's negative values, for no bound, leave it to the gateway; so does
+        0, which some of its runners take for no bound too."""
+        wanted = 0 if self.num_predict is None else _whole("num_predict", self.num_predict)
+        return wanted if wanted > 0 else None
 
 
 def _value(name: str, value: Any) -> Any:
     if name in _WHOLE:
         return _whole(name, value)
-    return [value] if isinstance(value, str) else value
+    return stops(value, "options.stop") or UNSET if name == "stop" else value
 
 
 def _whole(name: str, value: Number) -> int:

@@ -94,7 +94,7 @@ class _TextRequest(_Request, kw_only=True):
                 self,
                 model=model,
                 stream=stream,
-                options=replace(self.options, num_predict=output_tokens_max),
+                options=replace(self.options, num_predict=max(output_tokens_max, 1)),
                 think=UNSET if self.think_if_able and not thinks else self.think,
                 think_if_able=False,  # a default is left out: this field is not Ollama's
             )
@@ -205,7 +205,16 @@ def read(line: bytes) -> Reply:
         raise StreamBroken("The model server sent something that is not an answer.") from None
     if reply.error is not None:
         raise StreamBroken(f"The model server failed while it answered: {shown(reply.error)}")
+    for call in reply.tool_calls:
+        _check(call.function)
     return reply
+
+
+def vectors(reply: Reply, inputs: int) -> list[Raw]:
+    """The embeddings, one for each input. Raises `StreamBroken`."""
+    if len(reply.embeddings or ()) != inputs:
+        raise StreamBroken("The model server did not answer with one vector for each input.")
+    return reply.embeddings or []
 
 
 def read_whole(body: bytes) -> Reply:
@@ -214,6 +223,14 @@ def read_whole(body: bytes) -> Reply:
     if not reply.done and reply.embeddings is None:
         raise StreamBroken
     return reply
+
+
+def _check(function: Function) -> None:
+    """Arguments are an object: null is an empty one, and anything else is no call. Raises `StreamBroken`."""
+    if bytes(function.arguments) == b"null":
+        function.arguments = Raw(b"{}")
+    if not bytes(function.arguments).startswith(b"{"):
+        raise StreamBroken("The model server sent a tool call whose arguments are no object.")
 
 
 def _bytes(texts: Iterable[str]) -> int:

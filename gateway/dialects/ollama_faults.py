@@ -1,5 +1,6 @@
 """What a backend's refusal or broken answer means, in the gateway's own errors (reference: ollama-http section 3)."""
 
+import re
 from typing import Any
 
 import msgspec
@@ -7,6 +8,15 @@ import msgspec
 from gateway.errors import BackendBusy, BackendFault, BadRequest, ContextExceeded, GatewayError, ModelNotFound
 
 UPSTREAM_TEXT_CHARS_MAX = 300
+RAW_TEXT_CHARS_MAX = 4_096
+_PLACES = re.compile(r"https?://[^\s\"']+|(?<![\w.])/(?:[\w.-]+/)+[\w.-]+")
+"""addresses and files of a node, which are not the client's to know"""
+_TOO_LONG = (
+    "exceeds the available context size",
+    "exceeds the context length",
+    "exceed_context_size_error",
+    "longer than the context",
+)
 _RUNNER_FAILED = ("embedding request:", "unsupported value: NaN", "runner has unexpectedly stopped", "context canceled")
 """what /api/embed says with a 400 although nothing is wrong with the request"""
 
@@ -21,7 +31,7 @@ def fault(status: int, body: bytes) -> GatewayError:
         return ModelNotFound()
     if status == 503:
         return BackendBusy()
-    if ("exceed" in text and "context" in text) or "longer than the context" in text:
+    if any(words in text for words in _TOO_LONG):
         return ContextExceeded(f"The model refused the prompt: {text}")
     runner_failed = any(words in text for words in _RUNNER_FAILED)
     if (status == 400 and not runner_failed) or text.startswith(("option ", "invalid format")):
@@ -49,5 +59,5 @@ def shown(error: Any) -> str:
             error = inner["error"]["message"] if isinstance(inner["error"], dict) else inner["error"]
         except (msgspec.DecodeError, RecursionError, KeyError, TypeError):
             pass
-    text = " ".join(str(error).split())
+    text = _PLACES.sub("…", " ".join(str(error)[:RAW_TEXT_CHARS_MAX].split()))
     return text[:UPSTREAM_TEXT_CHARS_MAX]

@@ -6,14 +6,15 @@ from typing import Annotated, Any, Literal
 import msgspec
 from msgspec import UNSET, Meta, Raw, Struct, UnsetType
 
-from gateway.dialects import tools
-from gateway.dialects.asked import Asked, Renderer
+from gateway.dialects import forced, tools
+from gateway.dialects.asked import Asked
 from gateway.dialects.extension import Effort, Extension, schema_of
 from gateway.dialects.ollama import ChatRequest
-from gateway.dialects.openai_answer import Renderer as Answer
+from gateway.dialects.openai_answer import Renderer
 from gateway.dialects.openai_messages import ChatMessage, messages
 from gateway.dialects.openai_tools import OfferedTool, ToolChoice, offered
 from gateway.dialects.policy import MESSAGES_MAX
+from gateway.dialects.tools import TOOLS_MAX
 from gateway.errors import BadRequest, Unsupported
 
 
@@ -52,7 +53,7 @@ class ChatCompletionRequest(Extension, kw_only=True):
     stop: str | list[str] | None = None
     presence_penalty: float | None = None
     frequency_penalty: float | None = None
-    tools: list[OfferedTool] | None = None
+    tools: Annotated[list[OfferedTool], Meta(max_length=TOOLS_MAX)] | None = None
     tool_choice: ToolChoice | None = None
     parallel_tool_calls: bool | None = None
     response_format: ResponseFormat | None = None
@@ -81,19 +82,15 @@ def parse(body: bytes) -> Asked:
     _refuse(asked)
     kept, choice = offered(asked.tools or [], asked.tool_choice)
     include_usage = bool(asked.stream_options and asked.stream_options.include_usage)
-    answer = partial(Answer, asked.model, include_usage, one_call=asked.parallel_tool_calls is False)
+    answer = partial(Renderer, asked.model, include_usage, one_call=asked.parallel_tool_calls is False)
     return Asked(
         model=asked.model,
         upstream=tools.offer(_upstream(asked), kept, choice),
         streamed=bool(asked.stream),
         output_tokens_max=asked.output_tokens_max(asked.max_completion_tokens, asked.max_tokens),
         end_user=asked.user or asked.safety_identifier or "",
-        renderer=partial(_forced, answer) if tools.forces(choice) else answer,
+        renderer=forced.forcing(answer, (tool.name for tool in kept)) if choice == "required" else answer,
     )
-
-
-def _forced(answer: partial[Answer], call_id: str, created_s: int) -> Renderer:
-    return tools.Forced(answer(call_id, created_s))
 
 
 def _upstream(asked: ChatCompletionRequest) -> ChatRequest:

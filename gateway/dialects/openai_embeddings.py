@@ -10,7 +10,7 @@ from msgspec import UNSET, Meta, Raw
 
 from gateway.core.tally import Counts
 from gateway.dialects import asked as spoke
-from gateway.dialects import openai_errors
+from gateway.dialects import ollama, openai_errors
 from gateway.dialects.asked import Asked
 from gateway.dialects.extension import Extension
 from gateway.dialects.ollama import EmbedRequest, Reply
@@ -90,12 +90,9 @@ class Renderer(spoke.Renderer):
 
     def whole(self, reply: Reply, counts: Counts) -> bytes:
         """Raises `StreamBroken` unless there is one vector for each input."""
-        vectors = reply.embeddings or []
-        if len(vectors) != self._inputs:
-            raise StreamBroken("The model server did not answer with one vector for each input.")
         data = [
             {"object": "embedding", "index": index, "embedding": self._encode(vector)}
-            for index, vector in enumerate(vectors)
+            for index, vector in enumerate(ollama.vectors(reply, self._inputs))
         ]
         usage = {"prompt_tokens": counts.prompt_tokens, "total_tokens": counts.prompt_tokens}
         return msgspec.json.encode({"object": "list", "data": data, "model": self._model, "usage": usage})

@@ -1,11 +1,13 @@
 """OpenAI's messages into the hub's: the parts of one become one text with its images."""
 
-from typing import Any, Literal
+from typing import Annotated, Any, Literal
 
-from msgspec import Struct
+from msgspec import Meta, Struct
 
 from gateway.dialects import extension, tools
 from gateway.dialects.ollama import Function, Message, ToolCall
+from gateway.dialects.policy import PARTS_MAX
+from gateway.dialects.tools import CALLS_MAX
 from gateway.errors import BadRequest, Unsupported
 
 
@@ -37,9 +39,9 @@ class ChatMessage(Struct):
     """One turn. What an assistant thought comes back under either of the names that our answers have for it."""
 
     role: Literal["system", "developer", "user", "assistant", "tool", "function"]
-    content: str | list[Part] | None = None
+    content: str | Annotated[list[Part], Meta(max_length=PARTS_MAX)] | None = None
     name: str | None = None
-    tool_calls: list[CalledTool] | None = None
+    tool_calls: Annotated[list[CalledTool], Meta(max_length=CALLS_MAX)] | None = None
     tool_call_id: str | None = None
     reasoning_content: str | None = None
     reasoning: str | None = None

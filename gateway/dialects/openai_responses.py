@@ -9,8 +9,7 @@ from functools import partial
 import msgspec
 from msgspec import UNSET, Raw, UnsetType
 
-from gateway.dialects import asked as spoke
-from gateway.dialects import tools
+from gateway.dialects import forced, tools
 from gateway.dialects.asked import Asked
 from gateway.dialects.ollama import ChatRequest, Message
 from gateway.dialects.openai_responses_answer import Form, Renderer
@@ -44,12 +43,8 @@ def parse(body: bytes) -> Asked:
         streamed=bool(asked.stream),
         output_tokens_max=asked.output_tokens_max(asked.max_output_tokens),
         end_user=asked.safety_identifier or asked.user or "",
-        renderer=partial(_forced, renderer) if tools.forces(choice) else renderer,
+        renderer=forced.forcing(renderer, (tool.name for tool in seen)) if choice == "required" else renderer,
     )
-
-
-def _forced(make: partial[Renderer], call_id: str, created_s: int) -> spoke.Renderer:
-    return tools.Forced(make(call_id, created_s))
 
 
 def _chat(asked: ResponsesRequest, logprobs: bool) -> ChatRequest:

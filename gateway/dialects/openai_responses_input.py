@@ -5,14 +5,15 @@ items of the assistant that follow each other are put together again.
 """
 
 from collections.abc import Callable
-from typing import Any, Literal
+from typing import Annotated, Any, Literal
 
 import msgspec
-from msgspec import Struct
+from msgspec import Meta, Struct
 
 from gateway.dialects import tools
 from gateway.dialects.extension import image
 from gateway.dialects.ollama import Function, Message, ToolCall
+from gateway.dialects.policy import PARTS_MAX
 from gateway.errors import BadRequest, Unsupported
 
 ITEMS_MAX = 2_048
@@ -28,7 +29,7 @@ class Part(Struct):
     image_url: str | None = None
 
 
-Content = str | list[Part]
+Content = str | Annotated[list[Part], Meta(max_length=PARTS_MAX)]
 
 
 class InputMessage(Struct):

@@ -5,7 +5,8 @@ from typing import Annotated, Any, Literal
 import msgspec
 from msgspec import Meta, Raw, Struct
 
-from gateway.dialects.tools import NAME_CHARS_MAX, Tool
+from gateway.dialects import tools
+from gateway.dialects.tools import NAME_CHARS_MAX, TOOLS_MAX, Tool
 from gateway.errors import BadRequest, Unsupported
 
 
@@ -36,7 +37,7 @@ class ToolChoice(Struct, omit_defaults=True):
     type: str
     name: str | None = None
     mode: Literal["auto", "required"] | None = None
-    tools: list[NamedTool] | None = None
+    tools: Annotated[list[NamedTool], Meta(max_length=TOOLS_MAX)] | None = None
 
 
 Choice = Literal["auto", "none", "required"] | ToolChoice
@@ -58,7 +59,7 @@ def functions(offered: list[dict[str, Any]]) -> list[FunctionTool]:
     return found
 
 
-def chosen(offered: list[FunctionTool], choice: Choice) -> tuple[list[FunctionTool], str]:
+def chosen(offered: list[FunctionTool], choice: Choice) -> tuple[list[FunctionTool], tools.Choice]:
     """The tools the model is to see, and "auto", "none" or "required". Raises `Unsupported` or `BadRequest`.
 
     A named function becomes the only one, so that no name is taken for one of those words.

@@ -5,7 +5,7 @@ from typing import Annotated, Literal
 from msgspec import UNSET, Meta, Raw, Struct, UnsetType
 
 from gateway.dialects.extension import schema_of
-from gateway.dialects.tools import NAME_CHARS_MAX, Tool
+from gateway.dialects.tools import NAME_CHARS_MAX, TOOLS_MAX, Choice, Tool
 from gateway.errors import BadRequest, Unsupported
 
 
@@ -24,10 +24,10 @@ class OfferedTool(Struct):
 
 class Allowed(Struct):
     mode: Literal["auto", "required"]
-    tools: list[OfferedTool]
+    tools: Annotated[list[OfferedTool], Meta(max_length=TOOLS_MAX)]
 
 
-class Choice(Struct):
+class Named(Struct):
     """A choice that names tools: the one that must be called, or those that may be."""
 
     type: str
@@ -35,13 +35,13 @@ class Choice(Struct):
     allowed_tools: Allowed | None = None
 
 
-ToolChoice = Literal["none", "auto", "required"] | Choice
+ToolChoice = Literal["none", "auto", "required"] | Named
 
 
-def offered(given: list[OfferedTool], choice: ToolChoice | None) -> tuple[list[Tool], str]:
+def offered(given: list[OfferedTool], choice: ToolChoice | None) -> tuple[list[Tool], Choice]:
     """The tools that the choice leaves, and "auto", "none" or "required" for them. Raises `BadRequest`."""
     tools = [_tool(one) for one in given]
-    if not isinstance(choice, Choice):
+    if not isinstance(choice, Named):
         return tools, choice or "auto"
     if choice.type == "allowed_tools" and choice.allowed_tools:
         names = {_function(one, "tool_choice").name for one in choice.allowed_tools.tools}
@@ -57,7 +57,7 @@ def _tool(given: OfferedTool) -> Tool:
     return Tool(function.name, about, schema_of(function.parameters, "The `parameters` of a tool", "tools"))
 
 
-def _function(given: OfferedTool | Choice, param: str) -> OfferedFunction:
+def _function(given: OfferedTool | Named, param: str) -> OfferedFunction:
     if given.type != "function":
         raise Unsupported(f"The only tools here are functions, not {given.type!r}.", param=param)
     if given.function is None:

@@ -10,9 +10,17 @@ from gateway.dialects.ollama import ChatRequest, EmbedRequest, GenerateRequest
 from gateway.errors import BadRequest, ContextNotAllowed
 
 IMAGES_MAX = 8
-MESSAGES_MAX = 1_024
+MESSAGES_MAX = 4_096
+"""long sessions of agents have a thousand and more"""
 INPUTS_MAX = 2_048
+PARTS_MAX = 1_024
+"""of one message"""
+ROLE_CHARS_MAX = 32
 STOPS_MAX = 16
+STOP_CHARS_MAX = 256
+FORMAT_BYTES_MAX = 64 << 10
+"""of a JSON schema, which the model server has to compile"""
+DURATION_CHARS_MAX = 64
 KEEP_ALIVE_S_MIN = 60.0
 """less would unload the model under the other callers' feet"""
 
@@ -37,10 +45,12 @@ class Policy(Struct, frozen=True, kw_only=True):
         size, context, keep_s = request.size(), request.options.num_ctx, request.keep_alive
         if size.images > IMAGES_MAX:
             raise BadRequest(f"A request may hold {IMAGES_MAX} images; this one has {size.images}.")
-        if size.messages > max(MESSAGES_MAX, INPUTS_MAX):
+        if size.messages > MESSAGES_MAX:
             raise BadRequest(f"A request may hold {MESSAGES_MAX} messages; this one has {size.messages}.")
+        if not isinstance(request, EmbedRequest) and request.format is not UNSET:
+            _check_format(bytes(request.format))
         if context is not UNSET and not 0 < context <= self.context_tokens_max:
-            raise ContextNotAllowed(self._about_context())
+            raise ContextNotAllowed(self._about_context(), param="options")
         if keep_s is UNSET:
             return request
         if not self.keep_alive_s_max:
@@ -54,14 +64,30 @@ class Policy(Struct, frozen=True, kw_only=True):
         return f"`num_ctx` may be 1 to {self.context_tokens_max} here (setting CONTEXT_TOKENS_MAX)."
 
 
+def _check_format(schema: bytes) -> None:
+    if len(schema) > FORMAT_BYTES_MAX:
+        raise BadRequest(f"The JSON schema of an answer may have {FORMAT_BYTES_MAX} bytes; this one has {len(schema)}.")
+
+
+def stops(given: str | list[str], param: str = "stop") -> list[str]:
+    """Stop sequences, without empty ones, which would end every answer at once. Raises `BadRequest`."""
+    sequences = [one for one in ([given] if isinstance(given, str) else given) if one]
+    if len(sequences) > STOPS_MAX:
+        raise BadRequest(f"A request may have {STOPS_MAX} stop sequences.", param=param)
+    if any(len(one) > STOP_CHARS_MAX for one in sequences):
+        raise BadRequest(f"A stop sequence may have {STOP_CHARS_MAX} characters.", param=param)
+    return sequences
+
+
 def seconds(value: float | str) -> float:
     """A `keep_alive` in seconds; negative: for ever. Text is "0" or as Go writes durations, such as "1h30m".
 
     Raises `BadRequest`.
     """
     if isinstance(value, str):
-        form = _DURATION.fullmatch(value.strip() + ("s" if value.strip() in ("0", "-1") else ""))
-        if form is None:
+        text = value[: DURATION_CHARS_MAX + 1].strip()
+        form = _DURATION.fullmatch(text + ("s" if text in ("0", "-1") else ""))
+        if form is None or len(value) > DURATION_CHARS_MAX:
             raise BadRequest('`keep_alive` must be a number of seconds or a duration such as "5m".', param="keep_alive")
         value = sum(float(number) * _UNITS[unit] for number, unit in _PART.findall(form[2]))
         value = -value if form[1] == "-" else value

@@ -7,11 +7,7 @@ from msgspec.structs import replace
 from gateway.core.tally import Counts
 from gateway.dialects import asked
 from gateway.dialects.ollama import Message, Reply
-from gateway.dialects.policy import STOPS_MAX
-from gateway.errors import BadRequest, GatewayError
-
-STOP_CHARS_MAX = 256
-"""of one sequence; also how much of an answer may be held back"""
+from gateway.errors import GatewayError
 
 
 class Stoppable(asked.Renderer, Protocol):
@@ -91,15 +87,6 @@ class Stopping(asked.Renderer):
         if reply.tool_calls or not more:
             text += self._search.rest()
         return replace(reply, message=Message(content=text, thinking=reply.thought, tool_calls=reply.tool_calls))
-
-
-def check(sequences: list[str], param: str) -> list[str]:
-    """The sequences. Raises `BadRequest` for too many, too long or empty ones."""
-    if len(sequences) > STOPS_MAX:
-        raise BadRequest(f"A request may have {STOPS_MAX} stop sequences.", param=param)
-    if not all(0 < len(sequence) <= STOP_CHARS_MAX for sequence in sequences):
-        raise BadRequest(f"A stop sequence has 1 to {STOP_CHARS_MAX} characters.", param=param)
-    return sequences
 
 
 def _overlap(text: str, sequence: str) -> int:

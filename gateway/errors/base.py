@@ -3,6 +3,9 @@
 from collections.abc import Iterator
 from typing import Any, ClassVar
 
+MESSAGE_CHARS_MAX = 600
+"""an error repeats little of the request that caused it"""
+
 
 class GatewayError(Exception):
     """The gateway failed in a way nobody planned for. Its operator finds it in the log."""
@@ -27,7 +30,7 @@ class GatewayError(Exception):
         elsewhere: bool | None = None,
         param: str | None = None,
     ) -> None:
-        super().__init__(message or " ".join((type(self).__doc__ or "").split()))
+        super().__init__((message or " ".join((type(self).__doc__ or "").split()))[:MESSAGE_CHARS_MAX])
         self.param = param
         if retry_after_s is not None:
             self.retry_after_s = retry_after_s

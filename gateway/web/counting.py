@@ -48,4 +48,4 @@ class CountEndpoint:
         if objection in _REFUSALS:
             raise _REFUSALS[objection]
         size = deps.policy.apply(asked.upstream).size()
-        return limits.prompt_expected(size.text_bytes, size.images), headers.of_levels(statement.levels)
+        return limits.prompt_expected(size.text_bytes, size.messages, size.images), headers.of_levels(statement.levels)

@@ -142,7 +142,7 @@ class Lockstep:
         self.ask(self.pick(), Estimate(1, 1, 1, 1))
 
     def object(self) -> None:
-        self.ask(self.new(), Estimate(1, 1, 1, 1), self.chance.choice(["no_backend", "model_not_found"]))
+        self.ask(self.new(), Estimate(1, 1, 1, 1), self.chance.choice(["no_backend", "model_not_found", "cloud"]))
 
     def settle(self) -> None:
         prompt, completion = self.chance.randint(0, 60), self.chance.randint(0, 60)

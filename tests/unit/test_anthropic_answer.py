@@ -108,7 +108,7 @@ def test_a_stream_is_a_start_a_block_of_deltas_a_reason_with_the_true_usage_and_
         "content": [],
         "stop_reason": None,
         "stop_sequence": None,
-        "usage": {"input_tokens": 1, "output_tokens": 0} | CACHE,
+        "usage": {"input_tokens": 6, "output_tokens": 0} | CACHE,
     }
     assert shape(found) == ["text", "text_delta", "text_delta", "stop"]
     assert delta["delta"] == {"stop_reason": "end_turn", "stop_sequence": None}

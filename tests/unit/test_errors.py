@@ -4,7 +4,8 @@ from collections import defaultdict
 
 import pytest
 
-from gateway.errors import GatewayError, QuotaExceeded, RateLimited, Unavailable, every_error
+from gateway.errors import BadRequest, GatewayError, QuotaExceeded, RateLimited, Unavailable, every_error
+from gateway.errors.base import MESSAGE_CHARS_MAX
 
 EVERY = list(every_error())
 STATUSES = {400, 401, 403, 404, 405, 408, 413, 415, 429, 499, 500, 502, 503, 504}
@@ -59,3 +60,7 @@ def test_429_and_503_are_one_of_the_kinds_that_say_whether_waiting_helps(kind: t
 
 def test_an_outage_is_never_a_401() -> None:
     assert not [kind for kind in EVERY if kind.status == 401 and issubclass(kind, Unavailable)]
+
+
+def test_an_error_repeats_little_of_what_caused_it() -> None:
+    assert len(BadRequest("x" * 10_000_000).message) == MESSAGE_CHARS_MAX

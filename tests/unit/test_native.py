@@ -74,7 +74,8 @@ def test_options_take_whole_numbers_in_either_form_and_leave_loading_alone() -> 
 
 
 @pytest.mark.parametrize(
-    ("wanted", "tokens"), [({}, None), ({"num_predict": 5.0}, 5), ({"num_predict": -1}, None), ({"num_predict": 0}, 0)]
+    ("wanted", "tokens"),
+    [({}, None), ({"num_predict": 5.0}, 5), ({"num_predict": -1}, None), ({"num_predict": 0}, None)],
 )
 def test_num_predict_bounds_the_answer_unless_it_says_no_bound(wanted: dict[str, Any], tokens: int | None) -> None:
     assert chat(options=wanted).output_tokens_max == tokens
@@ -114,7 +115,7 @@ def test_thinking_is_a_demand() -> None:
         {"tools": [{"type": "function", "function": {"name": "f", "parameters": "none"}}]},
         {"tools": [{"type": "function"}]},
         {"tools": [{"function": {"name": "f"}}] * 129},
-        {"messages": [HELLO] * 1_025},
+        {"messages": [HELLO] * 4_097},
     ],
     ids=lambda fields: json.dumps(fields)[:40],
 )

@@ -207,3 +207,35 @@ def test_a_refusal_in_any_form_is_still_one(status: int, body: bytes) -> None:
 def test_a_long_reason_is_cut() -> None:
     error = ollama_faults.fault(500, msgspec.json.encode({"error": "x" * 10_000}))
     assert len(error.message) < ollama_faults.UPSTREAM_TEXT_CHARS_MAX + 100
+
+
+def test_a_nodes_own_time_out_is_no_mistake_of_the_client() -> None:
+    """Go words it with "exceeded" and "context"."""
+    text = 'Post "http://127.0.0.1:4711/completion": context deadline exceeded'
+    error = ollama_faults.fault(500, msgspec.json.encode({"error": text}))
+    assert (error.status, error.code) == (502, "backend_failed")
+    assert "127.0.0.1" not in error.message
+
+
+def test_addresses_and_files_of_a_node_are_not_told() -> None:
+    shown = ollama_faults.shown("open /root/.ollama/models/blobs/sha256-ab: no such file; see https://node:11434/x")
+    assert "/root" not in shown
+    assert "node:11434" not in shown
+    assert "no such file" in shown
+
+
+@pytest.mark.parametrize("arguments", [b'"x"', b"1", b"[1]", b"true"])
+def test_arguments_that_are_no_object_are_a_broken_answer(arguments: bytes) -> None:
+    with pytest.raises(StreamBroken):
+        ollama.read(b'{"message":{"tool_calls":[{"function":{"name":"f","arguments":%b}}]}}' % arguments)
+
+
+def test_no_arguments_are_an_empty_object() -> None:
+    reply = ollama.read(b'{"message":{"tool_calls":[{"function":{"name":"f","arguments":null}}]}}')
+    assert bytes(reply.tool_calls[0].function.arguments) == b"{}"
+
+
+def test_at_least_one_token_is_asked_for() -> None:
+    """Some runners take 0 for no bound."""
+    sent_body = ChatRequest(messages=[]).encode(model="m", stream=False, output_tokens_max=0, thinks=True)
+    assert msgspec.json.decode(sent_body)["options"] == {"num_predict": 1}

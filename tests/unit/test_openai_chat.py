@@ -52,7 +52,8 @@ OPTIONS = [
     ("frequency_penalty", 1.5, {"frequency_penalty": 1.5}),
     ("stop", "a", {"stop": ["a"]}),
     ("stop", ["a", "b"], {"stop": ["a", "b"]}),
-    ("stop", [], {"stop": []}),
+    ("stop", [], {}),
+    ("stop", ["", "a"], {"stop": ["a"]}),
 ]
 
 

@@ -8,10 +8,10 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from gateway.core.tally import Counts
-from gateway.dialects import asked, stops
+from gateway.dialects import asked, policy
 from gateway.dialects.ollama import CUT, Function, Message, Reply, ToolCall
-from gateway.dialects.policy import STOPS_MAX
-from gateway.dialects.stops import STOP_CHARS_MAX, Search, Stopping
+from gateway.dialects.policy import STOP_CHARS_MAX, STOPS_MAX
+from gateway.dialects.stops import Search, Stopping
 from gateway.errors import BadRequest, Draining, GatewayError
 
 FEW = st.text("ab\n", max_size=12)
@@ -138,13 +138,14 @@ def test_the_rest_of_a_renderer_is_that_of_the_one_within() -> None:
     assert (stopping.content_type, stopping.beat, stopping.error(Draining())) == (b"text/test", b"beat", b"draining")
 
 
-@pytest.mark.parametrize("sequences", [["x"] * (STOPS_MAX + 1), [""], ["x", "x" * (STOP_CHARS_MAX + 1)]])
-def test_too_many_too_long_and_empty_ones_are_refused(sequences: list[str]) -> None:
+@pytest.mark.parametrize("sequences", [["x"] * (STOPS_MAX + 1), ["x", "x" * (STOP_CHARS_MAX + 1)], "x" * 300])
+def test_too_many_and_too_long_ones_are_refused(sequences: Any) -> None:
     with pytest.raises(BadRequest) as refused:
-        stops.check(sequences, "stop_sequences")
+        policy.stops(sequences, "stop_sequences")
     assert refused.value.param == "stop_sequences"
 
 
-def test_as_many_and_as_long_as_allowed_are_taken() -> None:
+def test_as_many_and_as_long_as_allowed_are_taken_and_empty_ones_left_out() -> None:
     sequences = ["x" * STOP_CHARS_MAX] * STOPS_MAX
-    assert stops.check(sequences, "stop") == sequences
+    assert policy.stops(sequences) == sequences
+    assert (policy.stops(""), policy.stops(["", "a"]), policy.stops("a")) == ([], ["a"], ["a"])

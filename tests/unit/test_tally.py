@@ -35,6 +35,10 @@ def seen(tally: Tally) -> None:
         tally.saw_token(ms)
 
 
+def whole(tally: Tally) -> None:
+    tally.saw_whole(text_bytes=10)
+
+
 def counted(counts: Counts) -> Callable[[Tally], None]:
     return lambda tally: tally.completed(counts)
 
@@ -47,6 +51,8 @@ def granted(tally: Tally) -> None:
     tally.admitted(2)
 
 
+FEW = Counts(prompt_tokens=11, completion_tokens=1)
+"""it began anew after the thinking, as with `format`, and counts the second half alone"""
 MUCH = Counts(prompt_tokens=11, completion_tokens=10**9)
 
 # tokens of the prompt (10 are expected), tokens of the answer, whether the price is due, estimated
@@ -57,6 +63,8 @@ TABLE: list[tuple[str, list[Callable[[Tally], None]], tuple[int, int, bool, bool
     ("success without an answer count", [sent, seen, counted(Counts(prompt_tokens=11))], (11, 3, True, True)),
     ("success without any count", [sent, seen, counted(Counts())], (10, 3, True, True)),
     ("success without an answer", [sent, counted(Counts(prompt_tokens=11))], (11, 0, True, False)),
+    ("success with fewer counted than seen", [sent, seen, counted(FEW)], (11, 3, True, True)),
+    ("success in one piece without a count", [sent, whole, counted(Counts(prompt_tokens=11))], (11, 4, True, True)),
     ("gone before a backend had it", [ended(CallAbandoned)], (0, 0, False, True)),
     ("gone before the first token", [sent, ended(CallAbandoned)], (10, 0, False, True)),
     ("gone after tokens", [sent, seen, ended(CallAbandoned)], (10, 3, True, True)),

@@ -7,9 +7,10 @@ import msgspec
 import pytest
 
 from gateway.dialects import ollama, openai_answer, tools
+from gateway.dialects.forced import Forced
 from gateway.dialects.ollama import ChatRequest, Message
 from gateway.dialects.openai_chat import parse
-from gateway.dialects.tools import Forced, Tool
+from gateway.dialects.tools import Tool
 from gateway.errors import BadRequest, Draining, Unsupported
 
 SCHEMA = {
@@ -97,7 +98,7 @@ def test_what_a_forced_call_needs_is_counted_as_prompt() -> None:
 def test_a_choice_that_nothing_can_fulfil_is_refused() -> None:
     request = ChatRequest(messages=[Message("user", "hi")])
     with pytest.raises(BadRequest):
-        tools.offer(request, [Tool("f")], "g")
+        tools.offer(request, [], "required")
     with pytest.raises(BadRequest):
         tools.offer(request, [Tool("f")] * (tools.TOOLS_MAX + 1), "auto")
     formed = ChatRequest(messages=[], format=msgspec.Raw(b'"json"'))
@@ -119,7 +120,7 @@ def test_arguments_keep_their_order_and_numbers() -> None:
 
 
 def forced() -> Forced:
-    return Forced(openai_answer.Renderer("m", False, "id", 1))
+    return Forced(openai_answer.Renderer("m", False, "id", 1), frozenset({"f"}))
 
 
 def line(text: str = "", thinking: str = "", **more: Any) -> ollama.Reply:
@@ -147,7 +148,15 @@ def test_thoughts_before_a_forced_call_are_shown_as_they_come() -> None:
 
 
 @pytest.mark.parametrize(
-    "text", ['{"name":"f","argu', "sorry", "[]", '{"name":5,"arguments":{}}', '{"name":"f","arguments":"x"}']
+    "text",
+    [
+        '{"name":"g","arguments":{}}',
+        '{"name":"f","argu',
+        "sorry",
+        "[]",
+        '{"name":5,"arguments":{}}',
+        '{"name":"f","arguments":"x"}',
+    ],
 )
 def test_text_that_is_no_call_stays_text(text: str) -> None:
     reply = line(text, done=True, done_reason="length")
@@ -165,4 +174,41 @@ def test_a_failure_within_a_forced_call_is_told_and_half_a_call_is_not() -> None
 
 def test_a_forced_call_keeps_the_frames_of_its_dialect() -> None:
     inner = partial(openai_answer.Renderer, "m", False)("id", 1)
-    assert (Forced(inner).beat, Forced(inner).content_type) == (inner.beat, inner.content_type)
+    outer = Forced(inner, frozenset({"f"}))
+    assert (outer.beat, outer.content_type) == (inner.beat, inner.content_type)
+
+
+REFERRING = {
+    "type": "object",
+    "properties": {"to": {"$ref": "#/$defs/Place"}, "via": {"type": "array", "items": {"$ref": "#/definitions/Stop"}}},
+    "$defs": {"Place": {"type": "object", "properties": {"next": {"$ref": "#/$defs/Place"}}}},
+    "definitions": {"Stop": {"type": "string"}},
+}
+
+
+def test_what_a_schema_refers_to_moves_to_the_root_with_it() -> None:
+    """References begin at the root, and the tool's schema is no longer there."""
+    tool = {"type": "function", "function": {"name": "go", "parameters": REFERRING}}
+    form = sent(tools=[tool, WEATHER], tool_choice="required")["format"]
+    arguments = form["anyOf"][0]["properties"]["arguments"]
+    assert arguments["properties"]["to"] == {"$ref": "#/$defs/f0_Place"}
+    assert arguments["properties"]["via"]["items"] == {"$ref": "#/$defs/f0_Stop"}
+    assert "$defs" not in arguments
+    assert form["$defs"]["f0_Place"]["properties"]["next"] == {"$ref": "#/$defs/f0_Place"}
+    assert form["$defs"]["f0_Stop"] == {"type": "string"}
+
+
+def test_a_schema_may_refer_to_itself_and_to_nothing_else() -> None:
+    tree = {"type": "object", "properties": {"child": {"$ref": "#"}}}
+    tool = {"type": "function", "function": {"name": "plant", "parameters": tree}}
+    form = sent(tools=[tool], tool_choice="required")["format"]
+    assert form["properties"]["arguments"] == {"$ref": "#/$defs/f0"}
+    assert form["$defs"]["f0"]["properties"]["child"] == {"$ref": "#/$defs/f0"}
+    tree["properties"]["child"] = {"$ref": "#/properties/other"}
+    with pytest.raises(Unsupported):
+        sent(tools=[tool], tool_choice="required")
+
+
+def test_a_schema_that_says_nothing_is_an_object() -> None:
+    tool = {"type": "function", "function": {"name": "f", "parameters": {}}}
+    assert sent(tools=[tool], tool_choice="required")["format"]["properties"]["arguments"] == {"type": "object"}
