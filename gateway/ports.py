@@ -13,8 +13,8 @@ from gateway.core.keys import Credential
 from gateway.core.record import KeyRecord, Spent
 from gateway.core.routing import Model
 from gateway.core.tally import Tally
-from gateway.dialects.native_pull import Progress
-from gateway.dialects.native_show import Shown
+from gateway.dialects.native.pull import Progress
+from gateway.dialects.native.show import Shown
 from gateway.errors import GatewayError
 
 

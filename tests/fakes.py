@@ -20,9 +20,9 @@ from gateway.core.limits import Estimate, Limits
 from gateway.core.record import KeyRecord, Spent
 from gateway.core.routing import Model
 from gateway.core.tally import Tally
-from gateway.dialects import openai_answer
 from gateway.dialects.asked import Asked
 from gateway.dialects.ollama import GenerateRequest
+from gateway.dialects.openai import chat_answer as openai_answer
 from gateway.errors import GatewayError, LimitsUnavailable, RequestsLimited, Unauthorized
 from gateway.state.directory import KeyDirectory
 from gateway.state.functions import Functions, source

@@ -10,10 +10,10 @@ from gateway.backends.pool import Pool
 from gateway.backends.shows import Shows
 from gateway.core import routing
 from gateway.core.routing import Model
-from gateway.dialects import native_pull
 from gateway.dialects.frames import Lines
-from gateway.dialects.native_pull import Progress
-from gateway.dialects.native_show import Shown
+from gateway.dialects.native import pull as native_pull
+from gateway.dialects.native.pull import Progress
+from gateway.dialects.native.show import Shown
 from gateway.errors import BackendFault, BackendTimeout, BackendUnreachable, GatewayError, StreamBroken
 
 ATTEMPTS_MAX = 2

@@ -9,8 +9,8 @@ from msgspec.structs import replace
 
 from gateway.backends import lookup
 from gateway.core.routing import Model
-from gateway.dialects import native_show
-from gateway.dialects.native_show import Shown
+from gateway.dialects.native import show as native_show
+from gateway.dialects.native.show import Shown
 
 SHOWN_MAX = 512
 SHOW_BYTES_MAX = 2 << 20

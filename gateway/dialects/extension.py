@@ -11,7 +11,7 @@ from msgspec import UNSET, Struct, UnsetType
 from msgspec.structs import replace
 
 from gateway.dialects import ollama
-from gateway.dialects.native_options import Options
+from gateway.dialects.options import Options
 from gateway.dialects.policy import seconds, stops
 from gateway.errors import BadRequest, RenderBlocked
 

@@ -9,7 +9,7 @@ from gateway.core.tally import Counts
 from gateway.dialects import asked as spoke
 from gateway.dialects.asked import Asked
 from gateway.dialects.ollama import GenerateRequest, Options, Reply
-from gateway.dialects.openai_answer import usage
+from gateway.dialects.openai.chat_answer import usage
 from gateway.errors import CreditsExhausted, GatewayError, ModelNotFound
 
 

@@ -13,8 +13,8 @@ from msgspec import Struct
 from gateway.core import catalogue, names
 from gateway.core.catalogue import ModelCard
 from gateway.core.routing import Backend, Details
-from gateway.dialects import native_show
-from gateway.dialects.native_show import ShowAnswer, ShowRequestBody
+from gateway.dialects.native import show as native_show
+from gateway.dialects.native.show import ShowAnswer, ShowRequestBody
 from gateway.errors import CloudBlocked, GatewayError, ModelMissing, ModelNotFound, NoBackend
 from gateway.web import body, credentials
 from gateway.web.public import LOOKS, Requested, deps_of

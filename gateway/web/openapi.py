@@ -26,6 +26,7 @@ _ERRORS = {
     "ollama": ollama.ErrorAnswer,
     "plain": plain.ErrorAnswer,
 }
+_PLACES = frozenset({"gateway", "dialects", "web", "schema"})
 _REF = "#/components/schemas/"
 _ABOUT = """Keys, exact limits, accounting and one address for many Ollama nodes, behind the APIs of OpenAI, Anthropic
 and Ollama. Every answer to a call carries `x-request-id` and the key's `x-ratelimit-*` values; a 429 `Retry-After`
@@ -48,9 +49,9 @@ def document(version: str) -> dict[str, Any]:
 
 
 def _short(name: str) -> str:
-    """Two structs of one name are told apart by their modules: `…openai_chat.Message` is OpenaiChatMessage here."""
-    *_, module, last = f".{name}".split(".")
-    return module.title().replace("_", "") + last
+    """Two structs of one name are told apart by their places: `…dialects.openai.chat.Part` is OpenaiChatPart."""
+    *places, last = name.split(".")
+    return "".join(place.title().replace("_", "") for place in places if place not in _PLACES) + last
 
 
 def _renamed(value: Any, names: dict[str, str]) -> Any:

@@ -8,17 +8,15 @@ from typing import Any, Literal
 
 from msgspec import Struct
 
-from gateway.dialects import (
-    anthropic_request,
-    native_chat,
-    native_embed,
-    native_generate,
-    native_show,
-    openai_chat,
-    openai_completions,
-    openai_embeddings,
-    openai_responses_request,
-)
+from gateway.dialects.anthropic import request as anthropic_request
+from gateway.dialects.native import chat as native_chat
+from gateway.dialects.native import embed as native_embed
+from gateway.dialects.native import generate as native_generate
+from gateway.dialects.native import show as native_show
+from gateway.dialects.openai import chat as openai_chat
+from gateway.dialects.openai import completions as openai_completions
+from gateway.dialects.openai import embeddings as openai_embeddings
+from gateway.dialects.openai import responses_request as openai_responses_request
 from gateway.dialects.plain import GenerateBody
 from gateway.web import admin, models, public, pull, pulling
 from gateway.web.blocked import BLOCKED

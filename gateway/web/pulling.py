@@ -11,7 +11,7 @@ import msgspec
 from msgspec import Struct
 
 from gateway.core.routing import Backend
-from gateway.dialects.native_pull import Pace, Progress
+from gateway.dialects.native.pull import Pace, Progress
 from gateway.errors import BackendFault, GatewayError, Overloaded
 from gateway.ports import Library
 

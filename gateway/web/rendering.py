@@ -7,7 +7,9 @@ from litestar import Request, Response
 from litestar.exceptions import HTTPException
 from litestar.types import ExceptionHandlersMap
 
-from gateway.dialects import anthropic_errors, native_errors, openai_errors
+from gateway.dialects.anthropic import errors as anthropic_errors
+from gateway.dialects.native import errors as native_errors
+from gateway.dialects.openai import errors as openai_errors
 from gateway.errors import BadRequest, BodyTooLarge, GatewayError, InvalidJson, MethodNotAllowed, RouteNotFound
 from gateway.telemetry.logs import Log
 from gateway.web import headers

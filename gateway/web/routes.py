@@ -7,21 +7,19 @@ from litestar.handlers import BaseRouteHandler
 from litestar.params import FromPath
 from litestar.types import ASGIApp, ControllerRouterHandler, Receive, Scope, Send
 
-from gateway.dialects import (
-    anthropic_errors,
-    anthropic_messages,
-    native_chat,
-    native_embed,
-    native_errors,
-    native_generate,
-    openai_chat,
-    openai_completions,
-    openai_embeddings,
-    openai_errors,
-    openai_responses,
-    plain,
-)
+from gateway.dialects import plain
+from gateway.dialects.anthropic import errors as anthropic_errors
+from gateway.dialects.anthropic import messages as anthropic_messages
 from gateway.dialects.asked import Dialect
+from gateway.dialects.native import chat as native_chat
+from gateway.dialects.native import embed as native_embed
+from gateway.dialects.native import errors as native_errors
+from gateway.dialects.native import generate as native_generate
+from gateway.dialects.openai import chat as openai_chat
+from gateway.dialects.openai import completions as openai_completions
+from gateway.dialects.openai import embeddings as openai_embeddings
+from gateway.dialects.openai import errors as openai_errors
+from gateway.dialects.openai import responses as openai_responses
 from gateway.web import blocked, models, pages, public
 from gateway.web.admin import KeyController
 from gateway.web.calls import CallEndpoint

@@ -4,7 +4,7 @@ from typing import Any
 
 from openai.types.chat import completion_create_params as params
 
-from gateway.dialects.openai_chat import parse
+from gateway.dialects.openai.chat import parse
 from tests.fields import Field, Surface
 
 TOOLS: list[dict[str, Any]] = [{"type": "function", "function": {"name": "f", "parameters": {"type": "object"}}}]

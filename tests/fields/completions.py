@@ -2,7 +2,7 @@
 
 from openai.types import completion_create_params as params
 
-from gateway.dialects.openai_completions import parse
+from gateway.dialects.openai.completions import parse
 from tests.fields import Field, Surface
 
 SURFACE = Surface(

@@ -2,7 +2,7 @@
 
 from openai.types.embedding_create_params import EmbeddingCreateParams
 
-from gateway.dialects.openai_embeddings import parse
+from gateway.dialects.openai.embeddings import parse
 from tests.fields import Field, Surface
 
 SURFACE = Surface(

@@ -5,7 +5,7 @@ from typing import Any
 from anthropic.types import message_count_tokens_params as count
 from anthropic.types import message_create_params as params
 
-from gateway.dialects.anthropic_messages import parse
+from gateway.dialects.anthropic.messages import parse
 from tests.fields import Field, Surface
 
 SCHEMA = {"type": "object", "properties": {"a": {"type": "string"}}}

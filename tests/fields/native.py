@@ -4,7 +4,9 @@ from typing import Any
 
 from ollama._types import ChatRequest, EmbeddingsRequest, EmbedRequest, GenerateRequest
 
-from gateway.dialects import native_chat, native_embed, native_generate
+from gateway.dialects.native import chat as native_chat
+from gateway.dialects.native import embed as native_embed
+from gateway.dialects.native import generate as native_generate
 from tests.fields import Field, Surface
 
 SCHEMA = {"type": "object", "properties": {"city": {"type": "string"}}}

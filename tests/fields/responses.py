@@ -4,8 +4,8 @@ from typing import Any
 
 from openai.types.responses import response_create_params as params
 
-from gateway.dialects.openai_responses import parse
-from gateway.dialects.openai_responses_request import LOGPROBS
+from gateway.dialects.openai.responses import parse
+from gateway.dialects.openai.responses_request import LOGPROBS
 from tests.fields import Field, Surface
 
 TOOLS: list[dict[str, Any]] = [{"type": "function", "name": "f", "parameters": {"type": "object"}}]

@@ -9,9 +9,9 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from gateway.core.tally import Counts
-from gateway.dialects import anthropic_errors
-from gateway.dialects.anthropic_answer import SIGNATURE
-from gateway.dialects.anthropic_messages import parse
+from gateway.dialects.anthropic import errors as anthropic_errors
+from gateway.dialects.anthropic.answer import SIGNATURE
+from gateway.dialects.anthropic.messages import parse
 from gateway.dialects.ollama import CUT, Function, Message, Reply, ToolCall
 from gateway.errors import CreditsExhausted, Draining, NoBackend, Unauthorized, every_error
 
@@ -108,7 +108,7 @@ def test_a_stream_is_a_start_a_block_of_deltas_a_reason_with_the_true_usage_and_
         "content": [],
         "stop_reason": None,
         "stop_sequence": None,
-        "usage": {"input_tokens": 6, "output_tokens": 0} | CACHE,
+        "usage": {"input_tokens": 5, "output_tokens": 0} | CACHE,
     }
     assert shape(found) == ["text", "text_delta", "text_delta", "stop"]
     assert delta["delta"] == {"stop_reason": "end_turn", "stop_sequence": None}

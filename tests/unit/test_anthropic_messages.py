@@ -6,7 +6,7 @@ import msgspec
 import pytest
 
 from gateway.core import limits
-from gateway.dialects.anthropic_messages import parse, parse_count
+from gateway.dialects.anthropic.messages import parse, parse_count
 from gateway.dialects.asked import Asked
 from gateway.dialects.ollama import Message, Reply
 from gateway.dialects.policy import MESSAGES_MAX, STOP_CHARS_MAX, STOPS_MAX

@@ -10,8 +10,9 @@ from hypothesis import example, given
 from hypothesis import strategies as st
 
 from gateway.core.limits import IMAGE_TOKENS_MAX, PER_MINUTE_MAX, estimate
-from gateway.dialects import openai_chat, plain
+from gateway.dialects import plain
 from gateway.dialects.asked import Asked
+from gateway.dialects.openai import chat as openai_chat
 from tests import exchanges
 from tests.buckets import MINUTE_US, per_minute
 

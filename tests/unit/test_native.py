@@ -7,8 +7,12 @@ import msgspec
 import pytest
 
 from gateway.core.tally import Counts
-from gateway.dialects import native_chat, native_embed, native_errors, native_generate, ollama
+from gateway.dialects import ollama
 from gateway.dialects.asked import Asked, Renderer
+from gateway.dialects.native import chat as native_chat
+from gateway.dialects.native import embed as native_embed
+from gateway.dialects.native import errors as native_errors
+from gateway.dialects.native import generate as native_generate
 from gateway.errors import BackendFault, BadRequest, LoadBlocked, ModelNotFound, StreamBroken
 from tests import exchanges
 

@@ -2,8 +2,8 @@
 
 import pytest
 
-from gateway.dialects import native_pull
-from gateway.dialects.native_pull import GAP_MS_MIN, Pace, Progress
+from gateway.dialects.native import pull as native_pull
+from gateway.dialects.native.pull import GAP_MS_MIN, Pace, Progress
 from gateway.errors import BackendFault
 
 

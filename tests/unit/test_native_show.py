@@ -5,7 +5,7 @@ import json
 import pytest
 
 from gateway.core.routing import Details, Model
-from gateway.dialects import native_show
+from gateway.dialects.native import show as native_show
 
 SAID = {
     "license": "MIT",

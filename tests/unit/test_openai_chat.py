@@ -5,9 +5,10 @@ from typing import Any
 import msgspec
 import pytest
 
-from gateway.dialects import ollama, openai_errors
+from gateway.dialects import ollama
 from gateway.dialects.asked import Asked, Dialect
-from gateway.dialects.openai_chat import parse
+from gateway.dialects.openai import errors as openai_errors
+from gateway.dialects.openai.chat import parse
 from gateway.dialects.policy import MESSAGES_MAX, STOPS_MAX
 from gateway.dialects.tools import TOOLS_MAX
 from gateway.errors import (

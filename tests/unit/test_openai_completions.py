@@ -5,9 +5,10 @@ from typing import Any
 import msgspec
 import pytest
 
-from gateway.dialects import ollama, openai_errors
+from gateway.dialects import ollama
 from gateway.dialects.asked import Asked, Dialect
-from gateway.dialects.openai_completions import parse
+from gateway.dialects.openai import errors as openai_errors
+from gateway.dialects.openai.completions import parse
 from gateway.errors import Draining, GatewayError, StreamBroken
 from gateway.web.body import decoded
 

@@ -7,9 +7,10 @@ from typing import Any
 import msgspec
 import pytest
 
-from gateway.dialects import ollama, ollama_faults, openai_errors
+from gateway.dialects import ollama, ollama_faults
 from gateway.dialects.asked import Asked, Dialect
-from gateway.dialects.openai_embeddings import parse
+from gateway.dialects.openai import errors as openai_errors
+from gateway.dialects.openai.embeddings import parse
 from gateway.dialects.policy import INPUTS_MAX
 from gateway.errors import BackendFault, BadRequest, ContextExceeded, Draining, GatewayError, StreamBroken
 from gateway.web.body import decoded

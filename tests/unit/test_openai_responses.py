@@ -9,9 +9,9 @@ from openai.types.responses import Response
 from gateway.core.tally import Counts
 from gateway.dialects.asked import Asked
 from gateway.dialects.ollama import ChatRequest, Message, Reply
-from gateway.dialects.openai_responses import parse
-from gateway.dialects.openai_responses_echo import ECHO_BYTES_MAX
-from gateway.dialects.openai_responses_request import ENCRYPTED, LOGPROBS
+from gateway.dialects.openai.responses import parse
+from gateway.dialects.openai.responses_echo import ECHO_BYTES_MAX
+from gateway.dialects.openai.responses_request import ENCRYPTED, LOGPROBS
 from gateway.errors import BadRequest, Unsupported
 from tests.fields.responses import SURFACE
 

@@ -13,8 +13,8 @@ from pydantic import TypeAdapter
 
 from gateway.core.tally import Counts
 from gateway.dialects.ollama import Function, Message, Reply, ToolCall
-from gateway.dialects.openai_responses import parse
-from gateway.dialects.openai_responses_request import ENCRYPTED, LOGPROBS
+from gateway.dialects.openai.responses import parse
+from gateway.dialects.openai.responses_request import ENCRYPTED, LOGPROBS
 from gateway.errors import BadRequest, ContextExceeded, GatewayError, RateLimited, StreamBroken
 
 CALL_ID = "01900000-0000-7000-8000-00000000abcd"

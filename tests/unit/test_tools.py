@@ -6,10 +6,11 @@ from typing import Any
 import msgspec
 import pytest
 
-from gateway.dialects import ollama, openai_answer, tools
+from gateway.dialects import ollama, tools
 from gateway.dialects.forced import Forced
 from gateway.dialects.ollama import ChatRequest, Message
-from gateway.dialects.openai_chat import parse
+from gateway.dialects.openai import chat_answer as openai_answer
+from gateway.dialects.openai.chat import parse
 from gateway.dialects.tools import Tool
 from gateway.errors import BadRequest, Draining, Unsupported
 

@@ -1,4 +1,4 @@
-"""POST /v1/messages and its count_tokens: Anthropic's requests into the hub's. Answers: `anthropic_answer`."""
+"""POST /v1/messages and its count_tokens: Anthropic's requests into the hub's. Answers: `answer`."""
 
 from collections.abc import Callable
 from functools import partial
@@ -10,9 +10,9 @@ from msgspec import UNSET, Raw, UnsetType
 from gateway.core import limits
 from gateway.dialects import asked as spoke
 from gateway.dialects import forced, policy, stops, tools
-from gateway.dialects.anthropic_answer import About, Streamed, Whole
-from gateway.dialects.anthropic_blocks import joined, messages
-from gateway.dialects.anthropic_request import CountTokensRequest, MessagesRequest, ToolGiven
+from gateway.dialects.anthropic.answer import About, Streamed, Whole
+from gateway.dialects.anthropic.blocks import joined, messages
+from gateway.dialects.anthropic.request import CountTokensRequest, MessagesRequest, ToolGiven
 from gateway.dialects.asked import Asked
 from gateway.dialects.extension import schema_of
 from gateway.dialects.ollama import ChatRequest, Message

@@ -8,13 +8,14 @@ from msgspec import Meta
 
 from gateway.core.tally import Counts
 from gateway.dialects import asked as spoke
-from gateway.dialects import openai_errors, openai_logprobs
 from gateway.dialects.asked import Asked
 from gateway.dialects.extension import Extension
 from gateway.dialects.frames import SSE_DONE, sse
 from gateway.dialects.ollama import GenerateRequest, Reply
-from gateway.dialects.openai_answer import Envelope, finish, usage
-from gateway.dialects.openai_chat import Count, StreamOptions
+from gateway.dialects.openai import errors as openai_errors
+from gateway.dialects.openai import logprobs as openai_logprobs
+from gateway.dialects.openai.chat import Count, StreamOptions
+from gateway.dialects.openai.chat_answer import Envelope, finish, usage
 from gateway.errors import GatewayError, LoadBlocked, Unsupported
 
 _KIND = "text_completion"

@@ -1,4 +1,4 @@
-"""POST /v1/chat/completions: OpenAI's request into the hub's. The answer's way back is in `openai_answer`."""
+"""POST /v1/chat/completions: OpenAI's request into the hub's. The answer's way back is in `chat_answer`."""
 
 from functools import partial
 from typing import Annotated, Any, Literal
@@ -10,9 +10,9 @@ from gateway.dialects import forced, tools
 from gateway.dialects.asked import Asked
 from gateway.dialects.extension import Effort, Extension, schema_of
 from gateway.dialects.ollama import ChatRequest
-from gateway.dialects.openai_answer import Renderer
-from gateway.dialects.openai_messages import ChatMessage, messages
-from gateway.dialects.openai_tools import OfferedTool, ToolChoice, offered
+from gateway.dialects.openai.chat_answer import Renderer
+from gateway.dialects.openai.messages import ChatMessage, messages
+from gateway.dialects.openai.tools import OfferedTool, ToolChoice, offered
 from gateway.dialects.policy import MESSAGES_MAX
 from gateway.dialects.tools import TOOLS_MAX
 from gateway.errors import BadRequest, Unsupported

@@ -7,7 +7,7 @@ from msgspec import UNSET, Meta, Raw, Struct, UnsetType
 
 from gateway.dialects import ollama
 from gateway.dialects.extension import RENDER_ONLY, Thinking, image
-from gateway.dialects.native_options import Options
+from gateway.dialects.options import Options
 from gateway.dialects.policy import seconds
 from gateway.errors import BadRequest, RenderBlocked, Unsupported
 

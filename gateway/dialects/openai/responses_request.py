@@ -5,8 +5,8 @@ from typing import Annotated, Any, Literal
 from msgspec import Meta, Struct
 
 from gateway.dialects.extension import Effort, Extension
-from gateway.dialects.openai_responses_input import ITEMS_MAX
-from gateway.dialects.openai_responses_tools import Choice
+from gateway.dialects.openai.responses_input import ITEMS_MAX
+from gateway.dialects.openai.responses_tools import Choice
 from gateway.dialects.tools import TOOLS_MAX
 from gateway.errors import Unsupported
 

@@ -8,9 +8,10 @@ from msgspec import UNSET, Meta
 
 from gateway.core.tally import Counts
 from gateway.dialects import asked as spoke
-from gateway.dialects import native_errors, ollama
+from gateway.dialects import ollama
 from gateway.dialects.asked import Asked
-from gateway.dialects.native_fields import Fields
+from gateway.dialects.native import errors as native_errors
+from gateway.dialects.native.fields import Fields
 from gateway.dialects.ollama import EmbedRequest, Reply
 from gateway.dialects.policy import INPUTS_MAX
 from gateway.errors import GatewayError, LoadBlocked

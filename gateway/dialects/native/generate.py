@@ -7,8 +7,8 @@ import msgspec
 from msgspec import Meta
 
 from gateway.dialects.asked import Asked
-from gateway.dialects.native_answer import GenerateRenderer
-from gateway.dialects.native_fields import TextFields, images
+from gateway.dialects.native.answer import GenerateRenderer
+from gateway.dialects.native.fields import TextFields, images
 from gateway.dialects.ollama import GenerateRequest
 from gateway.errors import BadRequest, LoadBlocked, Unsupported
 

@@ -10,11 +10,12 @@ from msgspec import UNSET, Meta, Raw
 
 from gateway.core.tally import Counts
 from gateway.dialects import asked as spoke
-from gateway.dialects import ollama, openai_errors
+from gateway.dialects import ollama
 from gateway.dialects.asked import Asked
 from gateway.dialects.extension import Extension
 from gateway.dialects.ollama import EmbedRequest, Reply
-from gateway.dialects.openai_chat import Count
+from gateway.dialects.openai import errors as openai_errors
+from gateway.dialects.openai.chat import Count
 from gateway.dialects.policy import INPUTS_MAX
 from gateway.errors import BadRequest, GatewayError, StreamBroken, Unsupported
 

@@ -7,8 +7,8 @@ import msgspec
 from msgspec import UNSET, Meta, Raw, Struct
 
 from gateway.dialects.asked import Asked
-from gateway.dialects.native_answer import ChatRenderer
-from gateway.dialects.native_fields import TextFields, images
+from gateway.dialects.native.answer import ChatRenderer
+from gateway.dialects.native.fields import TextFields, images
 from gateway.dialects.ollama import ChatRequest, Function, Message, ToolCall
 from gateway.dialects.policy import MESSAGES_MAX, ROLE_CHARS_MAX
 from gateway.dialects.tools import CALLS_MAX, NAME_CHARS_MAX, TOOLS_MAX, Tool, offer

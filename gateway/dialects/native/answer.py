@@ -10,7 +10,8 @@ import msgspec
 from msgspec import UNSET
 
 from gateway.core.tally import Counts
-from gateway.dialects import asked, native_errors
+from gateway.dialects import asked
+from gateway.dialects.native import errors as native_errors
 from gateway.dialects.ollama import Reply, ToolCall
 from gateway.errors import GatewayError
 

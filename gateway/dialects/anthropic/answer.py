@@ -7,7 +7,8 @@ import msgspec
 from msgspec import Struct
 
 from gateway.core.tally import Counts
-from gateway.dialects import anthropic_errors, asked
+from gateway.dialects import asked
+from gateway.dialects.anthropic import errors as anthropic_errors
 from gateway.dialects.ollama import Reply, ToolCall
 from gateway.errors import GatewayError
 

@@ -6,9 +6,10 @@ import msgspec
 from msgspec import Struct
 
 from gateway.core.tally import Counts
-from gateway.dialects import asked, openai_logprobs
+from gateway.dialects import asked
 from gateway.dialects.ollama import Reply, ToolCall
-from gateway.dialects.openai_responses_output import CallItem, Event, Item, MessageItem, ReasoningItem
+from gateway.dialects.openai import logprobs as openai_logprobs
+from gateway.dialects.openai.responses_output import CallItem, Event, Item, MessageItem, ReasoningItem
 from gateway.errors import GatewayError
 
 _ENDS = {"completed": "response.completed", "incomplete": "response.incomplete"}

@@ -6,8 +6,8 @@ import msgspec
 from msgspec import UNSET, Raw
 
 from gateway.dialects.ollama import ChatRequest
-from gateway.dialects.openai_responses_request import Reasoning, ResponsesRequest
-from gateway.dialects.openai_responses_tools import FunctionTool
+from gateway.dialects.openai.responses_request import Reasoning, ResponsesRequest
+from gateway.dialects.openai.responses_tools import FunctionTool
 
 ECHO_BYTES_MAX = 1 << 17
 """Most of one field that the answer repeats: a stream carries it three times, and its buffer is bounded."""

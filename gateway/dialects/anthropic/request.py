@@ -5,7 +5,7 @@ from typing import Annotated, Any, Literal
 
 from msgspec import UNSET, Meta, Raw, Struct, UnsetType
 
-from gateway.dialects.anthropic_blocks import Text, Turn
+from gateway.dialects.anthropic.blocks import Text, Turn
 from gateway.dialects.extension import Extension
 from gateway.dialects.policy import MESSAGES_MAX, PARTS_MAX
 from gateway.dialects.tools import TOOLS_MAX

@@ -1,6 +1,6 @@
 """POST /v1/responses: OpenAI's request into the hub's. Stateless: every request carries its whole conversation.
 
-Around it, all named openai_responses_…: `request` is what is read, `input` its items, `tools` its tools, `echo` what
+Around it, all named responses_…: `request` is what is read, `input` its items, `tools` its tools, `echo` what
 the answer repeats of it; `answer` is the answer's way back, made of the items in `output`.
 """
 
@@ -12,11 +12,11 @@ from msgspec import UNSET, Raw, UnsetType
 from gateway.dialects import forced, tools
 from gateway.dialects.asked import Asked
 from gateway.dialects.ollama import ChatRequest, Message
-from gateway.dialects.openai_responses_answer import Form, Renderer
-from gateway.dialects.openai_responses_echo import echo
-from gateway.dialects.openai_responses_input import messages
-from gateway.dialects.openai_responses_request import ENCRYPTED, LOGPROBS, ResponsesRequest, TextFormat, refuse
-from gateway.dialects.openai_responses_tools import chosen, functions
+from gateway.dialects.openai.responses_answer import Form, Renderer
+from gateway.dialects.openai.responses_echo import echo
+from gateway.dialects.openai.responses_input import messages
+from gateway.dialects.openai.responses_request import ENCRYPTED, LOGPROBS, ResponsesRequest, TextFormat, refuse
+from gateway.dialects.openai.responses_tools import chosen, functions
 from gateway.errors import BadRequest
 
 _request = msgspec.json.Decoder(ResponsesRequest)

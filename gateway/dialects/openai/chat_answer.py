@@ -5,9 +5,11 @@ from typing import Any
 import msgspec
 
 from gateway.core.tally import Counts
-from gateway.dialects import asked, openai_errors, openai_logprobs
+from gateway.dialects import asked
 from gateway.dialects.frames import SSE_DONE, sse
 from gateway.dialects.ollama import Reply, ToolCall
+from gateway.dialects.openai import errors as openai_errors
+from gateway.dialects.openai import logprobs as openai_logprobs
 from gateway.errors import GatewayError
 
 FINGERPRINT = "fp_llm_gateway"
