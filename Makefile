@@ -23,7 +23,7 @@ install: $(VENV)/installed ## make .venv with the locked dependencies and the ll
 run: $(VENV)/installed ## start everything: Valkey, Postgres, the gateway, a worker; Ctrl-C stops it
 	@exec $(BIN)/llm-gateway up
 
-test: $(VENV)/installed-dev $(NPM) ## run all tests that need no browser and no container engine
+test: $(VENV)/installed-dev $(NPM) ## run all tests
 	@exec $(BIN)/pytest $(ARGS)
 
 check: $(VENV)/installed-dev ## formatting, lint, types, import contracts: seconds

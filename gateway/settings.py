@@ -4,6 +4,7 @@ A value that cannot be used, or a name in `.env` that no setting has, stops the 
 in the gateway reads the environment.
 """
 
+import re
 from collections.abc import Mapping
 from pathlib import Path
 from typing import Annotated, Any, get_args, get_origin, get_type_hints
@@ -20,6 +21,8 @@ URL_SCHEMES = {
 ADMIN_SECRET_CHARS_MIN = 16
 SHARDS_MAX = 256
 PORT_MAX = 65_535
+_HOST = re.compile(r"[a-z0-9][a-z0-9.-]*(:[0-9]{1,5})?", re.ASCII)
+_ORIGIN = re.compile(r"[a-z][a-z0-9+.-]*://(\[[0-9a-f:.]+\]|[a-z0-9][a-z0-9.-]*)(:[0-9]{1,5})?", re.ASCII)
 
 
 class SettingsError(Exception):
@@ -156,9 +159,20 @@ def _problem(name: str, value: Any) -> str:
         return f"ADMIN_SECRET is too short: use at least {ADMIN_SECRET_CHARS_MIN} characters"
     if name == "ADMIN_SECRET" and not (value.isascii() and value.isprintable()):
         return "ADMIN_SECRET: use printable ASCII characters, as it travels in a header"
+    if name == "CORS_ORIGINS":
+        return _origins_problem(value)
+    if name == "PULL_REGISTRIES" and not all(map(_HOST.fullmatch, value)):
+        return "PULL_REGISTRIES must be host names, such as registry.ollama.ai, with a port where it is needed"
     if name == "SHARDS" and SHARDS_MAX % value:
         return f"SHARDS is {value}: use a power of two up to {SHARDS_MAX}"
     return ""
+
+
+def _origins_problem(origins: tuple[str, ...]) -> str:
+    """Origins are compared letter by letter, so only what a browser could send is of any use."""
+    if origins == ("*",) or all(map(_ORIGIN.fullmatch, origins)):
+        return ""
+    return "CORS_ORIGINS must be `*` alone, or origins as browsers write them, such as https://chat.example.org"
 
 
 def _url_problem(name: str, url: str) -> str:

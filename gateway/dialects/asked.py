@@ -38,7 +38,7 @@ class Renderer(Protocol):
 
 
 class Asked(Struct, frozen=True, kw_only=True):
-    """A request in the hub's terms. `model` is as the client spelt it, "" for the default one."""
+    """A request in the hub's terms. `model` is as the client spelt it, "" where it says none."""
 
     model: str
     upstream: Upstream
@@ -59,3 +59,5 @@ class Dialect(Struct, frozen=True):
     render_error: Callable[[GatewayError, str], tuple[int, bytes]]
     """(error, request id) to HTTP status and body"""
     request_id_headers: tuple[bytes, ...] = (b"x-request-id",)
+    has_default_model: bool = False
+    """whether a request may leave out which model it wants"""

@@ -3,14 +3,16 @@
 from typing import Annotated, Any
 
 import msgspec
-from msgspec import Meta, Struct
+from msgspec import UNSET, Meta, Struct
 
 from gateway.core.tally import Counts
 from gateway.dialects import asked as spoke
 from gateway.dialects.asked import Asked
+from gateway.dialects.extension import RENDER_ONLY
 from gateway.dialects.ollama import GenerateRequest, Options, Reply
 from gateway.dialects.openai.chat_answer import usage
-from gateway.errors import CreditsExhausted, GatewayError, ModelNotFound
+from gateway.dialects.policy import stops
+from gateway.errors import CreditsExhausted, GatewayError, ModelNotFound, RenderBlocked
 
 
 class GenerateBody(Struct, kw_only=True):
@@ -26,6 +28,7 @@ class GenerateBody(Struct, kw_only=True):
     seed: int | None = None
     stop: str | list[str] | None = None
     user: str | None = None
+    debug_render_only: bool | None = msgspec.field(default=None, name=RENDER_ONLY)
 
 
 _body = msgspec.json.Decoder(GenerateBody)
@@ -34,11 +37,13 @@ _body = msgspec.json.Decoder(GenerateBody)
 def parse(body: bytes) -> Asked:
     """The hub's request. Raises `msgspec.ValidationError` naming the field."""
     asked = _body.decode(body)
+    if asked.debug_render_only:
+        raise RenderBlocked(param=RENDER_ONLY)
     given: dict[str, Any] = {
         name: value for name in ("temperature", "top_p", "seed") if (value := getattr(asked, name)) is not None
     }
     if asked.stop is not None:
-        given["stop"] = [asked.stop] if isinstance(asked.stop, str) else asked.stop
+        given["stop"] = stops(asked.stop) or UNSET
     system = asked.system or ""
     return Asked(
         model=asked.model or "",

@@ -91,9 +91,7 @@ class CallEndpoint:
             raise Overloaded
         credential = credentials.presented(scope["headers"])
         asked = body.decoded(await deps.intake.read(receive, scope["headers"]), self._dialect.parse)
-        spelling = model or asked.model or deps.fleet.default_model()
-        if not spelling:
-            raise ModelMissing if deps.fleet.models() else NoBackend
+        spelling = model or asked.model or self._default_model(deps)
         name = names.canonical(spelling)
         if name is None:
             raise ModelNotFound
@@ -110,6 +108,15 @@ class CallEndpoint:
             end_user=asked.end_user.replace("\0", "")[:END_USER_CHARS_MAX],
         )
         return call, asked
+
+    def _default_model(self, deps: CallDeps) -> str:
+        """Raises `ModelMissing`, or `NoBackend` while nobody knows what there is."""
+        if not self._dialect.has_default_model:
+            raise ModelMissing(param="model")
+        name = deps.fleet.default_model()
+        if not name:
+            raise ModelMissing if deps.fleet.models() else NoBackend
+        return name
 
 
 def _estimate(asked: Asked, output_tokens_max: int) -> Estimate:

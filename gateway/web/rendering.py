@@ -7,6 +7,7 @@ from litestar import Request, Response
 from litestar.exceptions import HTTPException
 from litestar.types import ExceptionHandlersMap
 
+from gateway.dialects import plain
 from gateway.dialects.anthropic import errors as anthropic_errors
 from gateway.dialects.native import errors as native_errors
 from gateway.dialects.openai import errors as openai_errors
@@ -16,8 +17,13 @@ from gateway.web import headers
 
 Render = Callable[[GatewayError, str], tuple[int, bytes]]
 
-FORMS: tuple[tuple[str, Render], ...] = (("/api/", native_errors.render), ("/v1/messages", anthropic_errors.render))
-"""by the start of the path; all others have OpenAI's form"""
+FORMS: tuple[tuple[str, Render], ...] = (
+    ("/api", native_errors.render),
+    ("/v1/messages", anthropic_errors.render),
+    ("/v1/generate", plain.render_error),
+    ("/generate", plain.render_error),
+)
+"""by the first parts of the path; all others have OpenAI's form"""
 _FROM_STATUS: dict[int, type[GatewayError]] = {404: RouteNotFound, 405: MethodNotAllowed, 413: BodyTooLarge}
 
 
@@ -65,4 +71,4 @@ def _response(path: str, error: GatewayError, request_id: str, more: dict[str, s
 
 def form(path: str) -> Render:
     """How errors of a path are written."""
-    return next((render for start, render in FORMS if path.startswith(start)), openai_errors.render)
+    return next((render for start, render in FORMS if f"{path}/".startswith(f"{start}/")), openai_errors.render)

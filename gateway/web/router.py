@@ -2,8 +2,9 @@
 
 from collections.abc import Callable
 from contextlib import AbstractAsyncContextManager
+from typing import Any
 
-from litestar import Litestar
+from litestar import Litestar, Response
 from litestar.config.cors import CORSConfig
 
 from gateway.telemetry.logs import Log
@@ -19,17 +20,29 @@ def application(
 ) -> Litestar:
     """The app. `lifespan` puts `calls`, `public`, `pull` and `admin` (the deps of each group of routes) into its state.
 
-    `new_id` makes the ids of requests that were refused before they became calls.
+    `new_id` makes the ids of requests that never become calls.
     """
     return Litestar(
         routes.handlers(),
         lifespan=[lifespan],
         exception_handlers=exception_handlers(log, new_id),
+        after_request=_numbered(new_id),
         openapi_config=None,
         request_max_body_size=body_bytes_max,
         cors_config=_cors(cors_origins),
         logging_config=None,
     )
+
+
+def _numbered(new_id: Callable[[], str]) -> Callable[[Any], Any]:
+    """Gives each answer of the ordinary routes an id, as calls and refusals have one."""
+
+    def numbered(response: Any) -> Any:
+        if isinstance(response, Response):
+            response.headers.setdefault("x-request-id", new_id())
+        return response
+
+    return numbered
 
 
 def _cors(origins: tuple[str, ...]) -> CORSConfig | None:

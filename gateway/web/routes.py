@@ -38,7 +38,7 @@ NATIVE_CHAT = Dialect(native_chat.parse, native_errors.render)
 NATIVE_GENERATE = Dialect(native_generate.parse, native_errors.render)
 NATIVE_EMBED = Dialect(native_embed.parse, native_errors.render)
 NATIVE_EMBEDDINGS = Dialect(native_embed.parse_older, native_errors.render)
-PLAIN = Dialect(plain.parse, plain.render_error)
+PLAIN = Dialect(plain.parse, plain.render_error, has_default_model=True)
 
 CALLS: dict[str, Dialect] = {
     "/v1/chat/completions": OPENAI_CHAT,

@@ -164,6 +164,23 @@ def _same(name: str, meant: Meaning, got: Meaning, tongue: Tongue) -> None:
         assert (got.prompt_tokens, got.completion_tokens) == (meant.prompt_tokens, meant.completion_tokens), name
 
 
+async def test_every_recorded_body_means_the_same_one_byte_at_a_time(world: World, fake: FakeOllama, key: str) -> None:
+    """Streams, whole answers, embeddings and errors, through the sockets of the node and of the client."""
+    cases = [*_upstream(), _named("embed"), _named("busy-embed")]
+    for exchange in cases:
+        request = exchanges.body_of(exchange)
+        assert request is not None
+        request["model"] = "llama3.2:3b" if request["model"] == "nope" else request["model"]
+        path, response = exchange["request"]["path"], exchange["response"]
+        answers = []
+        for chunks in (response["chunks"], list(response["body"])):
+            fake.replay(path, response | {"chunks": chunks})
+            reply = await _ask(world, key, path, request)
+            answers.append((reply.status_code, reply.text))
+        assert answers[0] == answers[1], exchange["name"]
+    await world.rows(2 * len(cases))
+
+
 async def test_embeddings_keep_their_vectors_in_every_dialect(world: World, fake: FakeOllama, key: str) -> None:
     embed, missing, busy = (_named(name) for name in ("embed", "embed-404", "busy-embed"))
     vectors = httpx.Response(200, text=embed["response"]["body"]).json()["embeddings"]

@@ -44,10 +44,8 @@ def routes(of: Litestar) -> set[str]:
 
 
 def test_every_route_is_listed_and_every_listed_route_is_there() -> None:
-    listed = {row[0] for row in table("Endpoints")}
-    blocked = {row[0] for row in table("Endpoints", 1)}
-    assert not listed & blocked
-    assert listed | blocked == {route for route in routes(app()) if "/docs/assets" not in route}
+    listed = [row[0] for number in (0, 1) for row in table("Endpoints", number)]
+    assert sorted(listed) == sorted(route for route in routes(app()) if "/docs/assets" not in route)
 
 
 def test_every_blocked_route_is_listed_with_what_to_do_instead() -> None:
@@ -61,6 +59,7 @@ def test_every_blocked_route_is_listed_with_what_to_do_instead() -> None:
 
 
 def test_every_field_of_a_request_is_listed_with_its_fate() -> None:
+    assert len(table("Request fields")) == sum(len(surface.fields) for surface in surfaces())
     listed = {(row[0], row[1]): (row[2].replace("`", ""), row[3].replace("`", "")) for row in table("Request fields")}
     assert listed == {
         (surface.route, field.name): (

@@ -12,12 +12,12 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from gateway.dialects import ollama
+from gateway.dialects import ollama, plain
 from gateway.dialects.asked import Asked, Renderer
 from gateway.dialects.frames import Lines
 from gateway.errors import GatewayError, StreamBroken
 from tests import exchanges
-from tests.fields import Surface, surfaces
+from tests.fields import surfaces
 
 STREAMED = [
     one
@@ -25,9 +25,12 @@ STREAMED = [
     if one["response"]["status"] == 200 and one["response"]["chunks"] is not None
 ]
 BODIES = {one["name"]: one["response"]["body"].encode() for one in STREAMED}
-SURFACES = {one.route: one for one in surfaces() if "embed" not in one.route}
-OPTIONS = {
-    "/v1/chat/completions": {"stream_options": {"include_usage": True}, "logprobs": True},
+PARSERS = {one.route: (one.parse, one.body) for one in surfaces() if "embed" not in one.route}
+PARSERS["/v1/generate"] = (plain.parse, {"prompt": "hi"})
+TOOL = {"type": "function", "function": {"name": "get_weather"}}
+OPTIONS: dict[str, dict[str, Any]] = {
+    "/v1/chat/completions": {"stream_options": {"include_usage": True}, "tools": [TOOL], "tool_choice": "required"},
+    "/v1/responses": {"tools": [{"type": "function", "name": "get_weather"}], "parallel_tool_calls": False},
     "/v1/messages": {"stop_sequences": ["scatters m", "zzz"], "thinking": {"type": "enabled", "budget_tokens": 1_024}},
 }
 """what makes an answer depend on more than one line"""
@@ -35,9 +38,8 @@ OPTIONS = {
 
 @cache
 def asked(route: str, *, special: bool) -> Asked:
-    surface: Surface = SURFACES[route]
-    body = surface.body | {"stream": True} | (OPTIONS.get(route, {}) if special else {})
-    return surface.parse(msgspec.json.encode(body))
+    parse, body = PARSERS[route]
+    return parse(msgspec.json.encode(body | {"stream": True} | (OPTIONS.get(route, {}) if special else {})))
 
 
 def rendered(renderer: Renderer, pieces: list[bytes]) -> bytes:
@@ -59,11 +61,11 @@ def rendered(renderer: Renderer, pieces: list[bytes]) -> bytes:
 
 def test_there_are_bodies_and_surfaces_of_every_kind() -> None:
     assert {"chat-stream", "chat-think-tools-stream-native", "chat-midstream-error", "generate-stream"} <= set(BODIES)
-    assert len(SURFACES) >= 6
+    assert len(PARSERS) >= 7
 
 
 @pytest.mark.parametrize("special", [False, True])
-@pytest.mark.parametrize("route", SURFACES)
+@pytest.mark.parametrize("route", PARSERS)
 @pytest.mark.parametrize("name", BODIES)
 def test_a_cut_at_any_byte_changes_nothing(name: str, route: str, special: bool) -> None:
     body, request = BODIES[name], asked(route, special=special)
@@ -73,7 +75,7 @@ def test_a_cut_at_any_byte_changes_nothing(name: str, route: str, special: bool)
         assert rendered(request.renderer("id", 1), [body[:at], body[at:]]) == meant, at
 
 
-@pytest.mark.parametrize("route", SURFACES)
+@pytest.mark.parametrize("route", PARSERS)
 @given(name=st.sampled_from(sorted(BODIES)), data=st.data())
 def test_pieces_joined_at_random_change_nothing(route: str, name: str, data: Any) -> None:
     body = BODIES[name]
