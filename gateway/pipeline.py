@@ -18,7 +18,8 @@ from gateway.core.tally import Tally
 from gateway.dialects import ollama
 from gateway.dialects.asked import Renderer
 from gateway.dialects.frames import Lines
-from gateway.errors import CallAbandoned, GatewayError, StreamBroken
+from gateway.dialects.ollama import Reply
+from gateway.errors import CallAbandoned, GatewayError, MonthlyTokensExhausted, StreamBroken
 from gateway.outbox import Outbox
 from gateway.ports import Exchange, Fleet, Leases, Observer
 
@@ -61,34 +62,38 @@ class Pipeline:
         self._observer.ended(call, bill)
 
     async def _relay(self, call: Call, admission: Admission, renderer: Renderer, tally: Tally, out: Outbox) -> None:
-        """The answer into `out`; its end into `out.last`, which is sent when the call is settled."""
-        asked_ms = self._clock_ms()
-        async with self._fleet.exchange(call, admission.output_tokens_max, tally) as exchange:
-            out.trip = Trip(tally.backend, asked_ms - call.began_ms, self._clock_ms() - asked_ms)
-            if call.by_line:
-                await self._stream(exchange, renderer, tally, out)
-            else:
-                reply = ollama.read_whole(await exchange.whole())
-                if not reply.eval_count:
-                    tally.saw_whole(len(f"{reply.text}{reply.thought}".encode()))
-                out.last = renderer.whole(reply, tally.completed(reply.counts()))
+        """The answer into `out`; its end into `out.last`, which is sent when the call is settled.
 
-    async def _stream(self, exchange: Exchange, renderer: Renderer, tally: Tally, out: Outbox) -> None:
-        """Lines as they come; what arrived together leaves together. Only `done` is a good end, not the body's."""
+        A list of prompts has several answers in one, asked for one after the other.
+        """
+        parts = call.parts()
+        for number, part in enumerate(parts, 1):
+            asked_ms = self._clock_ms()
+            async with self._fleet.exchange(part, _share(admission, len(parts)), tally) as exchange:
+                out.trip = out.trip or Trip(tally.backend, asked_ms - call.began_ms, self._clock_ms() - asked_ms)
+                by_line = call.by_line
+                reply = await (self._stream(exchange, renderer, tally, out) if by_line else _whole(exchange, tally))
+                counts = tally.completed(reply.counts())
+                if number < len(parts):
+                    out.put(renderer.part(reply))
+                else:
+                    out.last = renderer.last(reply, counts) if by_line else renderer.whole(reply, counts)
+
+    async def _stream(self, exchange: Exchange, renderer: Renderer, tally: Tally, out: Outbox) -> Reply:
+        """Lines as they come, up to the last; what arrived together leaves together. Only `done` is a good end."""
         lines = Lines()
         async for piece in exchange.pieces():
-            self._batch(lines.feed(piece), renderer, tally, out)
-            if out.last is not None:
+            if last := self._batch(lines.feed(piece), renderer, tally, out):
                 if renderer.ended:
                     exchange.leave()
-                return
+                return last
             self._leases.progressed(tally)
-        self._batch(lines.rest(), renderer, tally, out)
-        if out.last is None:
-            raise StreamBroken
+        if last := self._batch(lines.rest(), renderer, tally, out):
+            return last
+        raise StreamBroken
 
-    def _batch(self, lines: list[bytes], renderer: Renderer, tally: Tally, out: Outbox) -> None:
-        """Counts and renders lines, up to the end of the answer if it is among them."""
+    def _batch(self, lines: list[bytes], renderer: Renderer, tally: Tally, out: Outbox) -> Reply | None:
+        """Counts and renders lines, up to the end of the answer, which is returned if it is among them."""
         frames = []
         try:
             for line in lines:
@@ -96,14 +101,28 @@ class Pipeline:
                 if reply.carries_tokens:
                     tally.saw_token(self._clock_ms())
                 if reply.done:
-                    out.last = renderer.last(reply, tally.completed(reply.counts()))
-                    return
+                    return reply
                 frames.append(renderer.feed(reply))
                 if renderer.ended:
-                    out.last = renderer.last(ollama.CUT, tally.completed(ollama.CUT.counts()))
-                    return
+                    return ollama.CUT
         finally:
             out.put(b"".join(frames))
+        return None
+
+
+async def _whole(exchange: Exchange, tally: Tally) -> Reply:
+    reply = ollama.read_whole(await exchange.whole())
+    if not reply.eval_count:
+        tally.saw_whole(len(f"{reply.text}{reply.thought}".encode()))
+    return reply
+
+
+def _share(admission: Admission, parts: int) -> int:
+    """How many tokens each of the answers may have."""
+    share = admission.output_tokens_max // parts
+    if parts > 1 and not share:
+        raise MonthlyTokensExhausted
+    return share
 
 
 def _finish(out: Outbox, renderer: Renderer, failure: GatewayError | None) -> None:

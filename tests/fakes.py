@@ -23,7 +23,7 @@ from gateway.core.tally import Tally
 from gateway.dialects.asked import Asked
 from gateway.dialects.ollama import GenerateRequest
 from gateway.dialects.openai import chat_answer as openai_answer
-from gateway.errors import GatewayError, LimitsUnavailable, RequestsLimited, Unauthorized
+from gateway.errors import BackendBusy, GatewayError, LimitsUnavailable, RequestsLimited, Unauthorized
 from gateway.state.directory import KeyDirectory
 from gateway.state.functions import Functions, source
 from gateway.state.limiter import REFUSALS, RedisLimiter
@@ -174,6 +174,10 @@ class FakeFleet:
         self.asked = 0
         self.left = 0
         """exchanges that are over"""
+        self.caps: list[int] = []
+        """the tokens each answer might have had"""
+        self.fails_after = 10**9
+        """how many exchanges succeed"""
 
     def objection(self, model: str) -> str:
         return self._objection
@@ -187,8 +191,12 @@ class FakeFleet:
     @asynccontextmanager
     async def exchange(self, call: Call, output_tokens_max: int, tally: Tally) -> AsyncIterator["FakeExchange"]:
         self.asked += 1
+        self.caps.append(output_tokens_max)
         tally.backend = "node"
         tally.sent()
+        if self.asked > self.fails_after:
+            self.left += 1
+            raise BackendBusy
         try:
             await _take(self._head)
             yield FakeExchange(self._body)

@@ -38,7 +38,12 @@ class Pool:
     def saw(self, name: str, found: Inventory, loaded: dict[str, Loaded]) -> None:
         """A probe was answered."""
         self._backends[name] = replace(
-            self._backends[name], healthy=True, models=found.models, loaded=loaded, version=found.version
+            self._backends[name],
+            healthy=True,
+            models=found.models,
+            remote=found.remote,
+            loaded=loaded,
+            version=found.version,
         )
 
     def lost(self, name: str) -> None:
@@ -66,10 +71,11 @@ class Pool:
         the connection kept from the last call may have been closed meanwhile."""
         order = routing.rank(self._with_load(), call.model)
         failure: GatewayError = NoBackend()
+        tried = ""
         for backend in (order * 2 if len(order) == 1 else order)[:ATTEMPTS_MAX]:
-            if backend.name == tally.backend and not isinstance(failure, BackendUnreachable):
+            if backend.name == tried and not isinstance(failure, BackendUnreachable):
                 break
-            tally.backend = backend.name
+            tally.backend = tried = backend.name
             try:
                 return await attempt.enter_async_context(self._ask(backend, call, output_tokens_max, tally))
             except GatewayError as error:

@@ -3,6 +3,7 @@
 from typing import Protocol
 
 from msgspec import Struct
+from msgspec.structs import replace
 
 from gateway.core.keys import Credential
 from gateway.core.limits import Estimate
@@ -46,6 +47,12 @@ class Call(Struct, frozen=True, kw_only=True):
     estimate: Estimate
     began_ms: int
     end_user: str = ""
+    further: tuple[Upstream, ...] = ()
+    """asked after `upstream`, one after the other: the other prompts of a list of them"""
+
+    def parts(self) -> list["Call"]:
+        """The call once for each request to a backend, in their order."""
+        return [self, *(replace(self, upstream=one) for one in self.further)]
 
 
 class Level(Struct, frozen=True):

@@ -11,6 +11,7 @@ NAME_CHARS_MAX = 200
 SPELLING_CHARS_MAX = 400
 _REGISTRY, _NAMESPACE, _TAG = "registry.ollama.ai", "library", "latest"
 _FORM = re.compile(r"[a-z0-9][a-z0-9._:/-]*", re.ASCII)
+_OF_HOSTS = re.compile("[.:]")
 
 
 def canonical(name: str) -> str | None:
@@ -27,6 +28,8 @@ def canonical(name: str) -> str | None:
     if parents == [_NAMESPACE]:
         parents = []
     if not model or ":" in tag or len(parents) > 2 or not all(parents):
+        return None
+    if parents and _OF_HOSTS.search(parents[-1]):  # no namespace: a host stands before one
         return None
     found = "/".join([*parents, f"{model}:{tag or _TAG}"])
     return found if len(found) <= NAME_CHARS_MAX else None

@@ -53,13 +53,17 @@ class Loaded(Struct, frozen=True):
 
 
 class Backend(Struct, frozen=True, kw_only=True):
-    """One backend as it was last seen. `models` and `loaded` go by canonical name; `version` is Ollama's."""
+    """One backend as it was last seen. `models` and `loaded` go by canonical name; `version` is Ollama's.
+
+    `remote` are names of models that it would only pass on to another site, which is not wanted.
+    """
 
     name: str
     url: str
     healthy: bool
     models: dict[str, Model]
     loaded: dict[str, Loaded] = {}
+    remote: frozenset[str] = frozenset()
     version: str = ""
     in_flight: int = 0
 
@@ -75,10 +79,13 @@ def rank(backends: Iterable[Backend], model: str) -> list[Backend]:
 
 
 def objection(backends: Sequence[Backend], model: str) -> str:
-    """Why nothing can serve `model` now: "", "no_backend" while none that may have it answers, "model_not_found"."""
+    """Why nothing can serve `model` now: "", "no_backend" while none that may have it answers, "cloud" where it is only
+    passed on, "model_not_found"."""
     able = [backend for backend in backends if model in backend.models]
     if any(backend.healthy for backend in able):
         return ""
+    if not able and any(model in backend.remote for backend in backends):
+        return "cloud"
     if able or not any(backend.healthy for backend in backends):
         return "no_backend"
     return "model_not_found"

@@ -36,6 +36,17 @@ class Counts(Struct, frozen=True, kw_only=True):
     eval_ns: int = 0
     finish_reason: str = ""
 
+    def after(self, earlier: "Counts") -> "Counts":
+        """The counts of both."""
+        return replace(
+            self,
+            prompt_tokens=earlier.prompt_tokens + self.prompt_tokens,
+            completion_tokens=earlier.completion_tokens + self.completion_tokens,
+            load_ns=earlier.load_ns + self.load_ns,
+            prompt_ns=earlier.prompt_ns + self.prompt_ns,
+            eval_ns=earlier.eval_ns + self.eval_ns,
+        )
+
 
 class Tally:
     """Follows one call from admission to its bill."""
@@ -43,9 +54,11 @@ class Tally:
     __slots__ = (
         "_call",
         "_counts",
+        "_done",
         "_end",
         "_first_token_ms",
         "_output_tokens_max",
+        "_said",
         "backend",
         "completion_tokens",
         "prompt_tokens",
@@ -55,9 +68,13 @@ class Tally:
     def __init__(self, call: Call) -> None:
         self._call = call
         self._counts: Counts | None = None
+        self._done = 0
+        """answers that are complete: a list of prompts has several"""
         self._end: tuple[str, int] = ("ok", 200)
         self._first_token_ms = 0
         self._output_tokens_max = call.estimate.output_max
+        self._said = Counts()
+        """the backends' own figures"""
         self.backend = ""
         self.prompt_tokens = 0
         self.completion_tokens = 0
@@ -69,8 +86,9 @@ class Tally:
         self._output_tokens_max = output_tokens_max
 
     def sent(self) -> None:
-        """A backend has the prompt now, so it is being worked on."""
-        self.prompt_tokens = self._call.estimate.prompt_expected
+        """A backend has the prompt now, or the next one of several, so it is being worked on."""
+        parts = 1 + len(self._call.further)
+        self.prompt_tokens = self._call.estimate.prompt_expected * (self._done + 1) // parts
 
     def saw_token(self, now_ms: int) -> None:
         """One streamed line is one token: Ollama sends each as it is made."""
@@ -80,14 +98,19 @@ class Tally:
 
     def saw_whole(self, text_bytes: int) -> None:
         """An answer in one piece whose tokens the backend has not counted."""
-        self.completion_tokens = tokens_expected(text_bytes)
+        self.completion_tokens += tokens_expected(text_bytes)
 
     def completed(self, said: Counts) -> Counts:
         """The backend's last word, made good where it says too little and bounded where it says too much.
 
-        It says too little where it began anew after the thinking, as with `format`: then it counts the rest alone.
+        Of several answers it is the sum so far. It says too little where it began anew after the thinking, as with
+        `format`: then it counts the rest alone.
         """
-        prompt = min(said.prompt_tokens or self.prompt_tokens, self._call.estimate.prompt_max + SYSTEM_TOKENS_MAX)
+        self._done += 1
+        said = said.after(self._said)
+        self._said = said
+        prompt_max = self._call.estimate.prompt_max + SYSTEM_TOKENS_MAX * self._done
+        prompt = min(said.prompt_tokens or self.prompt_tokens, prompt_max)
         completion = max(min(said.completion_tokens, self._output_tokens_max), self.completion_tokens)
         self._counts = replace(
             said,

@@ -27,6 +27,10 @@ class Renderer(Protocol):
     def feed(self, reply: Reply) -> bytes:
         """The frames for one line of the answer, which is not its last."""
 
+    def part(self, reply: Reply) -> bytes:
+        """The frames that end the answer to one of several prompts, which is not the last of them."""
+        return b""
+
     def last(self, reply: Reply, counts: Counts) -> bytes:
         """The frames that end the stream, from its final line."""
 
@@ -42,6 +46,8 @@ class Asked(Struct, frozen=True, kw_only=True):
 
     model: str
     upstream: Upstream
+    further: tuple[Upstream, ...] = ()
+    """the other prompts, where the request has several; `output_tokens_max` is for each"""
     renderer: Callable[[str, int], Renderer]
     """(call id, unix seconds)"""
     streamed: bool = False

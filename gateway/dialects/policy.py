@@ -13,6 +13,8 @@ IMAGES_MAX = 8
 MESSAGES_MAX = 4_096
 """long sessions of agents have a thousand and more"""
 INPUTS_MAX = 2_048
+PROMPTS_MAX = 32
+"""of one completion, asked one after the other"""
 PARTS_MAX = 1_024
 """of one message"""
 ROLE_CHARS_MAX = 32

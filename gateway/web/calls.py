@@ -65,11 +65,8 @@ class CallEndpoint:
         reply = Reply(send, self._dialect, call_id, beat_s=deps.beat_s, routing_headers=deps.routing_headers)
         try:
             call, asked = await self._read(deps, scope, receive, call_id, began_ms, model)
-        except CallAbandoned:
-            return
         except GatewayError as error:
-            deps.observer.refused(self.endpoint, call_id, error)
-            await reply.error(error, [(b"allow", b"POST")] if isinstance(error, MethodNotAllowed) else [])
+            await refuse(deps, self.endpoint, call_id, reply, error)
             return
         renderer = asked.renderer(call_id, int(deps.clock_s()))
         deps.running.start(deps.pipeline.run(call, renderer, out), out)
@@ -103,6 +100,7 @@ class CallEndpoint:
             streamed=asked.streamed,
             by_line=asked.streamed or asked.collected,
             upstream=deps.policy.apply(asked.upstream),
+            further=tuple(deps.policy.apply(one) for one in asked.further),
             estimate=_estimate(asked, deps.policy.output_tokens_max),
             began_ms=began_ms,
             end_user=asked.end_user.replace("\0", "")[:END_USER_CHARS_MAX],
@@ -119,13 +117,22 @@ class CallEndpoint:
         return name
 
 
+async def refuse(deps: CallDeps, endpoint: str, call_id: str, reply: Reply, error: GatewayError) -> None:
+    """A request that became no call: the log hears of it and the client, unless that has left."""
+    if isinstance(error, CallAbandoned):
+        return
+    deps.observer.refused(endpoint, call_id, error)
+    await reply.error(error, [(b"allow", b"POST")] if isinstance(error, MethodNotAllowed) else [])
+
+
 def _estimate(asked: Asked, output_tokens_max: int) -> Estimate:
-    size, wanted = asked.upstream.size(), asked.output_tokens_max
+    sizes = [one.size() for one in (asked.upstream, *asked.further)]
+    wanted = output_tokens_max if asked.output_tokens_max is None else min(asked.output_tokens_max, output_tokens_max)
     return limits.estimate(
-        prompt_bytes=size.text_bytes,
-        messages=size.messages,
-        images=size.images,
-        output_max=output_tokens_max if wanted is None else min(wanted, output_tokens_max),
+        prompt_bytes=sum(size.text_bytes for size in sizes),
+        messages=sum(size.messages for size in sizes),
+        images=sum(size.images for size in sizes),
+        output_max=wanted * len(sizes),
     )
 
 

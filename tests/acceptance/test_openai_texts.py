@@ -12,7 +12,7 @@ from openai import AsyncOpenAI
 from gateway.dev.fake_answers import embedding
 from gateway.dev.fake_faults import Behaviour
 from gateway.dev.fake_ollama import FakeOllama
-from tests.world import World
+from tests.world import World, bearer
 
 TEXT = "Blue light scatters most."
 PROMPT: dict[str, Any] = {"model": "llama3.2:3b", "prompt": "Why is the sky blue?"}
@@ -84,7 +84,7 @@ async def test_a_completion_has_no_thoughts(client: AsyncOpenAI, fake: FakeOllam
 async def test_completions_that_are_not_possible_are_refused(client: AsyncOpenAI, world: World) -> None:
     create = client.completions.create
     for fields, param in (
-        ({"prompt": ["a", "b"]}, "prompt"),
+        ({"prompt": ["a", 1]}, "prompt"),
         ({"prompt": [1, 2]}, "prompt"),
         ({"best_of": 3}, "best_of"),
     ):
@@ -178,3 +178,38 @@ async def test_a_key_with_limits_on_tokens_can_embed(world: World) -> None:
     assert (left["credits"], left["monthly_tokens"]["spent"]) == ({"balance": 0, "held": 0}, 4)
     assert (left["monthly_tokens"]["held"], left["concurrency"]["now"]) == (0, 0)
     await world.rows(2)
+
+
+async def test_a_list_of_prompts_is_one_call_with_an_answer_to_each(world: World, fake: FakeOllama) -> None:
+    key = await world.create_key(credits=5)
+    async with world.openai(key) as client:
+        prompts = ["Why is the sky blue?", "(LIMIT) Why is the sea?"]
+        whole = await client.completions.create(model="llama3.2:3b", prompt=prompts, max_tokens=7)
+        assert [(one.index, one.text) for one in whole.choices] == [(n, "Blue light scatters most.") for n in (0, 1)]
+        assert [one.finish_reason for one in whole.choices] == ["stop", "length"]
+        stream = await client.completions.create(
+            model="llama3.2:3b", prompt=prompts, stream=True, stream_options={"include_usage": True}
+        )
+        texts, usage = ["", ""], None
+        async for chunk in stream:
+            usage = chunk.usage or usage
+            for choice in chunk.choices:
+                texts[choice.index] += choice.text
+        assert texts == ["Blue light scatters most."] * 2
+    assert [exchange.body["prompt"] for exchange in fake.ledger.inference] == prompts * 2
+    assert [exchange.body["options"]["num_predict"] for exchange in fake.ledger.inference[:2]] == [7, 7]
+    rows = await world.rows(2)
+    assert whole.usage is not None
+    assert usage is not None
+    assert [row["total_tokens"] for row in rows] == [whole.usage.total_tokens, usage.total_tokens]
+    assert (await world.usage(key))["credits"] == {"balance": 3, "held": 0}
+
+
+async def test_when_one_of_several_prompts_fails_nothing_is_charged(world: World, fake: FakeOllama) -> None:
+    key = await world.create_key(credits=5)
+    body = {"model": "llama3.2:3b", "prompt": ["Why?", "(REJECT) long"]}
+    reply = await world.http.post(f"{world.url}/v1/completions", headers=bearer(key), json=body)
+    assert (reply.status_code, reply.json()["error"]["code"]) == (400, "context_length_exceeded")
+    (row,) = await world.rows(1)
+    assert (row["status"], row["total_tokens"], row["credits_micro"]) == ("context_length_exceeded", 0, 0)
+    assert (await world.usage(key))["credits"] == {"balance": 5, "held": 0}

@@ -16,7 +16,7 @@ SURFACE = Surface(
         Field(
             "prompt",
             "passed",
-            "one text, also as a list of one; several and token ids are refused, an empty one is blocked",
+            "a text, or up to 32, each with an answer of its own; token ids are refused, an empty one is blocked",
             "a time",
         ),
         Field("suffix", "passed", "for models that can insert", "The end."),

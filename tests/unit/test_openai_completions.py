@@ -5,8 +5,10 @@ from typing import Any
 import msgspec
 import pytest
 
+from gateway.core.tally import Counts
 from gateway.dialects import ollama
 from gateway.dialects.asked import Asked, Dialect
+from gateway.dialects.ollama import GenerateRequest
 from gateway.dialects.openai import errors as openai_errors
 from gateway.dialects.openai.completions import parse
 from gateway.errors import Draining, GatewayError, StreamBroken
@@ -63,10 +65,11 @@ def test_the_output_is_bounded_by_the_request_alone() -> None:
 
 
 REFUSED: list[tuple[dict[str, Any], str, str]] = [
-    ({"prompt": ["a", "b"]}, "unsupported", "prompt"),
+    ({"prompt": ["a", 1]}, "unsupported", "prompt"),
+    ({"prompt": ["a"] * 33}, "invalid_request", "prompt"),
     ({"prompt": [1, 2, 3]}, "unsupported", "prompt"),
     ({"prompt": [[1, 2], [3]]}, "unsupported", "prompt"),
-    ({"prompt": [""]}, "unsupported", "prompt"),
+    ({"prompt": ["a", ""]}, "load_blocked", "prompt"),
     ({"prompt": []}, "load_blocked", "prompt"),
     ({"prompt": ""}, "load_blocked", "prompt"),
     ({"prompt": None}, "load_blocked", "prompt"),
@@ -175,3 +178,29 @@ def test_log_probabilities_that_are_none_are_a_broken_answer() -> None:
 def test_a_failure_in_the_stream_is_a_frame_and_no_done() -> None:
     (frame,) = events(asked_for().renderer("id", 1).error(Draining()))
     assert frame["error"]["code"] == "draining"
+
+
+MANY = [b'{"response":"1","done":true,"done_reason":"length"}', b'{"response":"2","done":true,"done_reason":"stop"}']
+
+
+def test_each_prompt_of_a_list_is_asked_and_answered() -> None:
+    asked = asked_for(prompt=["a", "b"], echo=True)
+    prompts = [one.prompt for one in (asked.upstream, *asked.further) if isinstance(one, GenerateRequest)]
+    assert prompts == ["a", "b"]
+    renderer, (first, second) = asked.renderer("id", 1), map(ollama.read, MANY)
+    assert renderer.part(first) == b""
+    answer = msgspec.json.decode(renderer.whole(second, Counts(prompt_tokens=3, completion_tokens=2)))
+    choices = [(one["index"], one["text"], one["finish_reason"]) for one in answer["choices"]]
+    assert choices == [(0, "a1", "length"), (1, "b2", "stop")]
+    assert answer["usage"] == USAGE
+
+
+def test_the_answers_to_a_list_are_streamed_one_after_the_other() -> None:
+    renderer = asked_for(prompt=["a", "b"], echo=True, stream=True).renderer("id", 1)
+    first, second = map(ollama.read, MANY)
+    out = renderer.part(first) + renderer.feed(ollama.read(b'{"response":"x"}')) + renderer.last(second, Counts())
+    *frames, done = events(out)
+    choices = [(one["choices"][0]["index"], one["choices"][0]["text"]) for one in frames]
+    assert choices == [(0, "a1"), (0, ""), (1, "bx"), (1, "2"), (1, "")]
+    assert [one["choices"][0]["finish_reason"] for one in frames] == [None, "length", None, None, "stop"]
+    assert done == "[DONE]"

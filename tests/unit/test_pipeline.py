@@ -11,12 +11,14 @@ from hypothesis import strategies as st
 from gateway.core.call import Bill
 from gateway.dialects import plain
 from gateway.dialects.frames import LINE_BYTES_MAX
+from gateway.dialects.ollama import GenerateRequest
+from gateway.dialects.openai import completions
 from gateway.errors import BackendBusy, BackendTimeout, Draining, GatewayError, LeaseLost, ModelNotFound, StreamBroken
 from gateway.outbox import Outbox
 from gateway.pipeline import Pipeline
 from gateway.running import Running
 from tests import fakes
-from tests.fakes import STRANGER, FakeFleet, FakeLeases, FakeObserver, asked, call, credential_of, turns
+from tests.fakes import MODEL, STRANGER, FakeFleet, FakeLeases, FakeObserver, asked, call, credential_of, turns
 
 TURNS_MAX = 60
 ONE, TWO = b'{"message":{"content":"a"}}\n', b'{"message":{"content":"b"}}\n'
@@ -331,3 +333,46 @@ def test_wherever_a_call_is_disturbed_it_is_settled_exactly_once(
     if how == "cut":  # the client is still there: it is told one end, and nothing after it
         ends = [frame for frame in life.frames() if len(frame) > 1 and frame != "stop"] if streamed else []
         assert len(ends) + bool(life.out.refusal) + (not streamed and bool(life.got)) == 1
+
+
+MORE = (GenerateRequest(prompt="and?"),)
+GENERATED = [
+    b'{"response":"a"}\n',
+    b'{"response":"b","done":true,"done_reason":"stop","prompt_eval_count":3,"eval_count":2}\n',
+]
+
+
+def several(**fields: Any) -> Any:
+    """The renderer of a completion with two prompts."""
+    body = {"model": MODEL, "prompt": ["why?", "and?"]} | fields
+    return completions.parse(msgspec.json.encode(body)).renderer("id", 1)
+
+
+async def test_a_list_of_prompts_is_one_call_with_one_bill() -> None:
+    life = await Life(FakeFleet(*GENERATED), further=MORE).start(several(stream=True)).end()
+    assert life.fleet.asked == 2
+    assert (life.charged, life.bill.detail.status) == ((6, 4, True), "ok")
+    assert life.got.count(b"[DONE]") == 1
+    assert [line.count(b'"index":1') for line in life.got.split(b"\n\n")[:6]] == [0, 0, 0, 1, 1, 1]
+
+
+async def test_a_list_of_prompts_that_is_not_streamed_is_one_object() -> None:
+    life = await Life(FakeFleet(GENERATED[1]), further=MORE, streamed=False).start(several()).end()
+    assert [one["text"] for one in msgspec.json.decode(life.got)["choices"]] == ["b", "b"]
+    assert life.charged == (6, 4, True)
+
+
+async def test_when_one_of_several_fails_nothing_is_charged() -> None:
+    fleet = FakeFleet(*GENERATED)
+    life = Life(fleet, further=MORE)
+    fleet.fails_after = 1
+    await life.start(several(stream=True)).end()
+    assert (life.charged, life.bill.detail.status) == ((0, 0, False), "backend_busy")
+    assert b"backend_busy" in life.got
+    assert b"[DONE]" not in life.got
+
+
+async def test_each_of_several_answers_has_its_share_of_what_is_granted() -> None:
+    fleet = FakeFleet(*GENERATED)
+    await Life(fleet, further=MORE).start(several(stream=True)).end()
+    assert fleet.caps == [50, 50]  # of 100

@@ -10,6 +10,7 @@ from gateway.core import usage
 from gateway.core.call import Bill
 from gateway.core.pricing import MICRO
 from gateway.core.tally import SYSTEM_TOKENS_MAX, Counts, Tally, if_lost
+from gateway.dialects.ollama import GenerateRequest
 from gateway.errors import (
     BackendFault,
     BackendTimeout,
@@ -175,3 +176,31 @@ def test_whatever_a_backend_says_the_bill_becomes_a_row(
         )
     )
     usage.decode(event_fields(tally.bill(100)))
+
+
+def several(tally: Tally, *counts: Counts) -> Counts:
+    """The sum that a list of prompts is billed."""
+    total = Counts()
+    for one in counts:
+        tally.sent()
+        seen(tally)
+        total = tally.completed(one)
+    return total
+
+
+def test_the_answers_to_a_list_of_prompts_are_billed_as_one() -> None:
+    further = (GenerateRequest(prompt="x"),)
+    total = several(Tally(call(further=further)), COUNTS, COUNTS)
+    assert (total.prompt_tokens, total.completion_tokens, total.estimated) == (22, 44, False)
+    assert total.load_ns == 2 * COUNTS.load_ns
+    silent = several(Tally(call(further=further)), Counts(), Counts())
+    assert (silent.prompt_tokens, silent.completion_tokens, silent.estimated) == (10, 6, True)
+
+
+def test_of_a_list_of_prompts_only_those_that_were_sent_are_charged_to_a_client_that_leaves() -> None:
+    tally = Tally(call(further=(GenerateRequest(prompt="x"),)))
+    tally.sent()
+    assert tally.prompt_tokens == 5
+    tally.completed(COUNTS)
+    tally.sent()
+    assert tally.prompt_tokens == 10

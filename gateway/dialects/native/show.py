@@ -1,14 +1,12 @@
 """POST /api/show: what a model is, without what a node keeps to itself: its paths, and the system text of its maker."""
 
-import re
 from typing import Any
 
 import msgspec
 from msgspec import Struct
 
 from gateway.core.routing import Details, Model
-
-_PATH = re.compile(r"(?:file:|~?/|\\\\|[A-Za-z]:[\\/])")
+from gateway.dialects.native import paths
 
 
 class Shown(Struct, frozen=True, kw_only=True):
@@ -64,9 +62,9 @@ def read(body: bytes) -> Shown:
     said = _said.decode(body)
     return Shown(
         license=said.license or "",
-        parameters=said.parameters or "",
-        template=said.template or "",
-        model_info={name: value for name, value in (said.model_info or {}).items() if not _is_path(value)},
+        parameters=paths.without_lines(said.parameters or ""),
+        template=paths.without_bare_lines(said.template or ""),
+        model_info=paths.without(said.model_info or {}),
         capabilities=tuple(said.capabilities or ()),
     )
 
@@ -83,8 +81,3 @@ def answer(name: str, model: Model, shown: Shown) -> ShowAnswer:
         capabilities=list(shown.capabilities) or sorted(model.capabilities),
         modified_at=model.modified_at,
     )
-
-
-def _is_path(value: Any) -> bool:
-    """Metadata may name the files a model was made from."""
-    return isinstance(value, str) and _PATH.match(value) is not None

@@ -16,7 +16,8 @@ from gateway.dialects.openai import errors as openai_errors
 from gateway.dialects.openai import logprobs as openai_logprobs
 from gateway.dialects.openai.chat import Count, StreamOptions
 from gateway.dialects.openai.chat_answer import Envelope, finish, usage
-from gateway.errors import GatewayError, LoadBlocked, Unsupported
+from gateway.dialects.policy import PROMPTS_MAX
+from gateway.errors import BadRequest, GatewayError, LoadBlocked, Unsupported
 
 _KIND = "text_completion"
 
@@ -52,15 +53,17 @@ def parse(body: bytes) -> Asked:
     """The hub's request. Raises `msgspec.ValidationError`, `BadRequest` or `LoadBlocked`."""
     asked = _request.decode(body)
     _refuse(asked)
-    prompt = _prompt(asked)
+    prompts = _prompts(asked)
+    first, *further = [_upstream(asked, prompt) for prompt in prompts]
     include_usage = bool(asked.stream_options and asked.stream_options.include_usage)
     return Asked(
         model=asked.model,
-        upstream=_upstream(asked, prompt),
+        upstream=first,
+        further=tuple(further),
         streamed=bool(asked.stream),
         output_tokens_max=asked.output_tokens_max(asked.max_tokens),
         end_user=asked.user or "",
-        renderer=partial(Renderer, asked.model, include_usage, prompt if asked.echo else ""),
+        renderer=partial(Renderer, asked.model, prompts if asked.echo else [], bool(asked.stream), include_usage),
     )
 
 
@@ -99,55 +102,72 @@ def _refuse(asked: CompletionRequest) -> None:
             raise Unsupported(reason, param=name)
 
 
-def _prompt(asked: CompletionRequest) -> str:
-    """The one prompt of the request. Raises `LoadBlocked` when it is empty: that would only load the model."""
-    prompt = asked.prompt or ""
-    if isinstance(prompt, list):
-        if len(prompt) != 1 or not isinstance(prompt[0], str) or not prompt[0]:
-            raise Unsupported(
-                "This gateway takes one prompt a call, as text and not as token ids: make several calls.",
-                param="prompt",
-            )
-        prompt = prompt[0]
-    if not prompt:
+def _prompts(asked: CompletionRequest) -> list[str]:
+    """The prompts of the request. Raises `LoadBlocked` for an empty one: that would only load the model."""
+    given = asked.prompt if isinstance(asked.prompt, list) else [asked.prompt or ""]
+    prompts = [prompt for prompt in given if isinstance(prompt, str)]
+    if len(prompts) != len(given):
+        raise Unsupported("This gateway takes prompts as text, not as token ids.", param="prompt")
+    if len(prompts) > PROMPTS_MAX:
+        raise BadRequest(f"A request may have {PROMPTS_MAX} prompts; this one has {len(prompts)}.", param="prompt")
+    if not prompts or not all(prompts):
         raise LoadBlocked(param="prompt")
-    return prompt
+    return prompts
 
 
 class Renderer(spoke.Renderer):
-    """Turns the hub's answer into OpenAI's completion. `echo` stands before it. What the model thought is left out."""
+    """Turns the hub's answers, one for each prompt, into OpenAI's completion. What the model thought is left out.
 
-    def __init__(self, model: str, include_usage: bool, echo: str, call_id: str, created_s: int) -> None:
+    `echo`, where it is wanted, holds the prompts; each stands before its answer.
+    """
+
+    def __init__(
+        self, model: str, echo: list[str], streamed: bool, include_usage: bool, call_id: str, created_s: int
+    ) -> None:
         self._envelope = Envelope(f"cmpl-{call_id.replace('-', '')}", model, created_s)
+        self._streamed = streamed
         self._include_usage = include_usage
-        self._echo = echo
+        self._echo = list(reversed(echo))
+        self._earlier: list[dict[str, object]] = []
+        """choices, of which the stream has sent all but the end"""
         self._chars = 0
 
     def feed(self, reply: Reply) -> bytes:
         return self._frame(reply) if reply.text or reply.logprobs else b""
 
+    def part(self, reply: Reply) -> bytes:
+        frames = self._end(reply) if self._streamed else b""
+        self._earlier.append({} if self._streamed else self._choice(reply, finish(reply)))
+        self._chars = 0
+        return frames
+
     def last(self, reply: Reply, counts: Counts) -> bytes:
-        frames = self._frame(reply) if reply.text or reply.logprobs or self._echo else b""
-        end = {"index": 0, "text": "", "logprobs": None, "finish_reason": finish(reply)}
-        frames += self._envelope.frame(_KIND, [end])
+        frames = self._end(reply)
         if self._include_usage:
             frames += self._envelope.frame(_KIND, [], usage=usage(counts))
         return frames + SSE_DONE
 
     def whole(self, reply: Reply, counts: Counts) -> bytes:
-        return self._envelope.whole(_KIND, [self._choice(reply, finish(reply))], usage=usage(counts))
+        choices = [*self._earlier, self._choice(reply, finish(reply))]
+        return self._envelope.whole(_KIND, choices, usage=usage(counts))
 
     def error(self, error: GatewayError) -> bytes:
         """The frame of a failure after the stream began; no [DONE] follows."""
         return sse(openai_errors.body(error))
 
+    def _end(self, reply: Reply) -> bytes:
+        """What the final line of one answer adds, and why it ended, in a frame of its own."""
+        frames = self._frame(reply) if reply.text or reply.logprobs or (self._echo and not self._chars) else b""
+        end = {"index": len(self._earlier), "text": "", "logprobs": None, "finish_reason": finish(reply)}
+        return frames + self._envelope.frame(_KIND, [end])
+
     def _frame(self, reply: Reply) -> bytes:
         return self._envelope.frame(_KIND, [self._choice(reply, None)])
 
     def _choice(self, reply: Reply, finish_reason: str | None) -> dict[str, object]:
-        """A piece of the answer, the first one with the echo. The offsets count from the echo's start."""
-        echo, self._echo = self._echo, ""
+        """A piece of an answer, its first one with the echo. The offsets count from the echo's start."""
+        echo = self._echo.pop() if self._echo and not self._chars else ""
         offset, text = self._chars + len(echo), echo + reply.text
         self._chars += len(text)
         logprobs = openai_logprobs.as_completion(openai_logprobs.of(reply), offset)
-        return {"index": 0, "text": text, "logprobs": logprobs, "finish_reason": finish_reason}
+        return {"index": len(self._earlier), "text": text, "logprobs": logprobs, "finish_reason": finish_reason}
