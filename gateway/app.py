@@ -95,6 +95,7 @@ class Replica:
             )
             probes = await stack.enter_async_context(httpx.AsyncClient(trust_env=False))
             shows = Shows(probes)
+            stack.push_async_callback(shows.close)
             prober = Prober(pool, probes, shows, lambda name, up: metrics.backend_up.labels(name).set(up))
             library = Library(pool, shows, partial(prober.probe, afresh=True))
             with suppress(TimeoutError):
@@ -111,6 +112,7 @@ class Replica:
                 inspector=limiter,
                 fleet=pool,
                 library=library,
+                intake=app.state.calls.intake,
                 metrics=metrics,
                 gauges=partial(_gauges, metrics, leases),
                 snapshot=pool.snapshot,

@@ -2,6 +2,7 @@
 
 import asyncio
 from collections.abc import AsyncGenerator, Awaitable, Callable
+from contextlib import aclosing
 
 import httpx
 
@@ -69,9 +70,10 @@ async def _pull(url: str, model: str) -> AsyncGenerator[Progress, None]:
     patience = httpx.Timeout(IDLE_S, connect=CONNECT_S)
     lines, last = Lines(), Progress()
     async with httpx.AsyncClient(trust_env=False, timeout=patience) as http:
-        headers = {"Content-Type": "application/json", "Accept-Encoding": "identity"}
-        request = http.stream("POST", url + "/api/pull", content=native_pull.encode(model), headers=headers)
-        async with request as reply:
+        request = lookup.request(url + "/api/pull", native_pull.encode(model), patience)
+        async with aclosing(await http.send(request, stream=True)) as reply:
+            if lookup.is_encoded(reply):
+                raise BackendFault("The model server sent an encoded answer, which was not asked for.")
             if reply.status_code != 200:
                 raise await _refusal(reply)
             async for piece in reply.aiter_raw():

@@ -70,11 +70,10 @@ class Prober:
 
     async def _list(self, name: str) -> Inventory:
         """The models and, where the backend says it, the version. What /api/show has said before is in it."""
-        models = inventory.read_models(await self._get(name, "/api/tags"), cloud=self._pool.allow_cloud)
-        version = ""
+        found = inventory.read_models(await self._get(name, "/api/tags"), cloud=self._pool.allow_cloud)
         with suppress(*lookup.SILENCE):
-            version = inventory.read_version(await self._get(name, "/api/version"))
-        return self._corrected(Inventory(models, version))
+            found = replace(found, version=inventory.read_version(await self._get(name, "/api/version")))
+        return self._corrected(found)
 
     def _corrected(self, found: Inventory) -> Inventory:
         return replace(found, models={name: self._shows.corrected(model) for name, model in found.models.items()})

@@ -1,8 +1,10 @@
 """What nodes say of each model at /api/show, asked once for each digest: a digest names all of a model's content."""
 
 import asyncio
+from collections import defaultdict
 from collections.abc import Iterable
 from contextlib import suppress
+from functools import partial
 
 import httpx
 from msgspec.structs import replace
@@ -14,39 +16,46 @@ from gateway.dialects.native.show import Shown
 
 SHOWN_MAX = 512
 SHOW_BYTES_MAX = 2 << 20
-SHOWS_AT_ONCE = 16
+CLIENTS_AT_ONCE = 4
 LEARNERS = 2
-"""requests to one backend at once that a prober makes"""
+"""requests to one backend at once, for all clients together and for its prober: neither waits for the other's"""
+TURN_S = 10.0
 LEARN_S_MAX = 10.0
 """how long a prober may stay with the models that are new to it"""
+_Question = tuple[str, str]
+"""a backend's URL and a digest; not the digest alone, for a backend that hangs must not hold up another's answer"""
 
 
 class Shows:
-    """Keeps the last SHOWN_MAX of them."""
+    """Keeps the last SHOWN_MAX of them. Whoever asks what is being asked already shares that answer."""
 
     def __init__(self, http: httpx.AsyncClient) -> None:
         self._http = http
-        self._turns = asyncio.Semaphore(SHOWS_AT_ONCE)
+        self._clients = defaultdict[str, asyncio.Semaphore](partial(asyncio.Semaphore, CLIENTS_AT_ONCE))
+        self._learners = defaultdict[str, asyncio.Semaphore](partial(asyncio.Semaphore, LEARNERS))
         self._kept: dict[str, Shown] = {}
+        self._flights: dict[_Question, asyncio.Task[Shown]] = {}
+
+    async def close(self) -> None:
+        """End what is being asked."""
+        flights = list(self._flights.values())
+        for flight in flights:
+            flight.cancel()
+        await asyncio.gather(*flights, return_exceptions=True)
 
     async def of(self, url: str, model: Model) -> Shown:
         """What the backend at `url` says of one of its models. Raises one of `lookup.SILENCE`."""
-        async with self._turns:
-            if model.digest in self._kept:
-                return self._kept[model.digest]
-            body = {"model": model.spelling}
-            shown = native_show.read(await lookup.ask(self._http, url + "/api/show", body, bytes_max=SHOW_BYTES_MAX))
-        self._keep(model.digest, shown)
-        return shown
+        return await self._answer(url, model, self._clients[url])
 
     async def learn(self, url: str, models: Iterable[Model]) -> None:
         """Ask about those that are not known yet, for LEARN_S_MAX at most. What fails is asked again another time."""
-        unknown = iter([model for model in models if model.digest and model.digest not in self._kept])
+        unknown = [model for model in models if model.digest and model.digest not in self._kept]
 
         async def learner() -> None:
-            for model in unknown:
+            while unknown:
+                model = self._take(url, unknown)
                 with suppress(*lookup.SILENCE):
-                    await self.of(url, model)
+                    await self._answer(url, model, self._learners[url])
 
         with suppress(TimeoutError):
             async with asyncio.timeout(LEARN_S_MAX):
@@ -64,8 +73,46 @@ class Shows:
             details=replace(model.details, **lengths),
         )
 
+    def _take(self, url: str, unknown: list[Model]) -> Model:
+        """One that nobody asks about, while there is one: a client's question may be waiting for its turn."""
+        return unknown.pop(min(range(len(unknown)), key=lambda at: _question(url, unknown[at]) in self._flights))
+
+    async def _answer(self, url: str, model: Model, turns: asyncio.Semaphore) -> Shown:
+        """The answer that is kept, or on its way, or asked for now. Who stops waiting does not end it for others."""
+        if model.digest in self._kept:
+            return self._kept[model.digest]
+        question = _question(url, model)
+        flight = self._flights.get(question)
+        if flight is None:
+            flight = self._flights[question] = asyncio.create_task(self._ask(url, model, turns))
+            flight.add_done_callback(partial(self._landed, question))
+        return await asyncio.shield(flight)
+
+    async def _ask(self, url: str, model: Model, turns: asyncio.Semaphore) -> Shown:
+        async with asyncio.timeout(TURN_S):
+            await turns.acquire()
+        try:
+            if model.digest in self._kept:  # another backend was asked meanwhile
+                return self._kept[model.digest]
+            body = {"model": model.spelling}
+            shown = native_show.read(await lookup.ask(self._http, url + "/api/show", body, bytes_max=SHOW_BYTES_MAX))
+        finally:
+            turns.release()
+        self._keep(model.digest, shown)
+        return shown
+
+    def _landed(self, question: _Question, flight: asyncio.Task[Shown]) -> None:
+        """Its error, if any, is looked at here too: nobody may be waiting for it any more."""
+        del self._flights[question]
+        if not flight.cancelled():
+            flight.exception()
+
     def _keep(self, digest: str, shown: Shown) -> None:
         if digest:
             self._kept[digest] = shown
         while len(self._kept) > SHOWN_MAX:
             del self._kept[next(iter(self._kept))]
+
+
+def _question(url: str, model: Model) -> _Question:
+    return url, model.digest or model.spelling

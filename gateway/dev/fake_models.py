@@ -25,6 +25,8 @@ class Model(Struct, frozen=True):
     license: str = ""
     settings: str = ""
     system: str = ""
+    remote_host: str = ""
+    """where a stub passes its prompts on to"""
 
     @property
     def details(self) -> dict[str, Any]:

@@ -15,7 +15,6 @@ from gateway.dev.fake_sender import Whole
 from gateway.dev.fake_shelf import Shelf
 from gateway.dev.fake_times import keep_alive_s
 
-VERSION = "0.33.0"
 PULLED_BYTES = 1_321_082_688
 POSTS = ("/api/chat", "/api/generate", "/api/embed", "/api/embeddings", "/api/show", "/api/pull")
 _encode = msgspec.json.Encoder().encode
@@ -41,7 +40,7 @@ def answer(shelf: Shelf, request: Request, behaviour: Behaviour) -> tuple[dict[s
 def _reads(shelf: Shelf) -> dict[str, Whole]:
     return {
         "/": Whole(content_type="text/plain; charset=utf-8", body=b"Ollama is running"),
-        "/api/version": Whole(body=_encode({"version": VERSION})),
+        "/api/version": Whole(body=_encode({"version": shelf.version})),
         "/api/status": Whole(body=_encode({"cloud": {"disabled": True, "source": "env"}})),
         "/api/tags": Whole(body=_encode(shelf.tags())),
         "/api/ps": Whole(body=_encode(shelf.ps())),

@@ -8,6 +8,7 @@ from gateway.core.names import canonical
 from gateway.dev.fake_models import MODELS, Model
 from gateway.dev.fake_times import keep_alive_s, stamp
 
+VERSION = "0.33.0"
 CONTEXT_TOKENS = 8_192
 CONTEXT_BYTES_A_TOKEN = 168_000
 BLOBS = "/root/.ollama/models/blobs/"
@@ -19,6 +20,7 @@ class Shelf:
     """The models of one node."""
 
     def __init__(self, models: tuple[Model, ...] = MODELS) -> None:
+        self.version = VERSION
         self.models = {model.name: model for model in models}
         self._loaded: dict[str, tuple[datetime, int]] = {}
         self._since = datetime.now(UTC)
@@ -58,7 +60,7 @@ class Shelf:
             "digest": model.digest,
             "details": model.details | sizes,
             "capabilities": list(model.listed),
-        }
+        } | ({"remote_host": model.remote_host} if model.remote_host else {})
 
     def ps(self) -> dict[str, Any]:
         """Latest expiry first."""

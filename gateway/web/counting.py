@@ -6,10 +6,10 @@ import msgspec
 
 from gateway.core import limits, names
 from gateway.dialects.asked import Dialect
-from gateway.errors import CallAbandoned, CloudBlocked, GatewayError, MethodNotAllowed, ModelNotFound
+from gateway.errors import CloudBlocked, GatewayError, MethodNotAllowed, ModelNotFound
 from gateway.ports import Inspector
 from gateway.web import body, credentials, headers
-from gateway.web.calls import CallDeps
+from gateway.web.calls import CallDeps, refuse
 from gateway.web.headers import Headers
 from gateway.web.replies import Reply
 
@@ -29,11 +29,8 @@ class CountEndpoint:
         reply = Reply(send, self._dialect, call_id, beat_s=deps.beat_s, routing_headers=False)
         try:
             tokens, about = await self._count(deps, inspector, scope, receive)
-        except CallAbandoned:
-            return
         except GatewayError as error:
-            deps.observer.refused(self.endpoint, call_id, error)
-            await reply.error(error, [(b"allow", b"POST")] if isinstance(error, MethodNotAllowed) else [])
+            await refuse(deps, self.endpoint, call_id, reply, error)
             return
         await reply.whole(200, msgspec.json.encode({"input_tokens": tokens}), about)
 

@@ -87,7 +87,7 @@ _show_request = msgspec.json.Decoder(ShowRequestBody)
 
 @get("/v1/models")
 async def listed(request: Requested) -> ModelList:
-    return ModelList("list", [_entry(card) for card in catalogue.models(await _fleet(request))])
+    return ModelList("list", [_entry(card) for card in catalogue.models(await _answering(request))])
 
 
 @get("/v1/models/{id:path}")
@@ -95,14 +95,20 @@ async def retrieved(request: Requested, id: FromPath[str]) -> ModelEntry:
     return _entry(_card(request, await _fleet(request), str(id).removeprefix("/")))
 
 
+@get("/v1/models/pull")
+async def retrieved_pull(request: Requested) -> ModelEntry:
+    """A model of that name, for its path is also another route's, which would answer that it takes no GET."""
+    return _entry(_card(request, await _fleet(request), "pull"))
+
+
 @route("/api/tags", http_method=LOOKS)
 async def tags(request: Requested) -> TagList:
-    return TagList([_tag(card) for card in catalogue.models(await _fleet(request))])
+    return TagList([_tag(card) for card in catalogue.models(await _answering(request))])
 
 
 @route("/api/ps", http_method=LOOKS)
 async def processes(request: Requested) -> ProcessList:
-    found = catalogue.loaded(await _fleet(request))
+    found = catalogue.loaded(await _answering(request))
     return ProcessList(
         [
             Process(
@@ -122,7 +128,7 @@ async def processes(request: Requested) -> ProcessList:
 
 @route("/api/version", http_method=LOOKS)
 async def version(request: Requested) -> Version:
-    oldest = catalogue.oldest_version(await _fleet(request))
+    oldest = catalogue.oldest_version(await _answering(request))
     if not oldest:
         raise NoBackend
     return Version(oldest)
@@ -131,7 +137,8 @@ async def version(request: Requested) -> Version:
 @post("/api/show", status_code=200)
 async def show(request: Requested) -> ShowAnswer:
     fleet = await _fleet(request)  # first, for a stranger is told nothing of its body
-    asked = body.decoded(await request.body(), _show_request.decode)
+    raw = await deps_of(request).intake.read(request.receive, request.scope["headers"])
+    asked = body.decoded(raw, _show_request.decode)
     card = _card(request, fleet, asked.model or asked.name or "")
     copy, shown = await deps_of(request).library.show(card.name)
     return native_show.answer(card.name, msgspec.structs.replace(copy, modified_at=copy.modified_at or NO_TIME), shown)
@@ -142,6 +149,14 @@ async def _fleet(request: Requested) -> list[Backend]:
     deps = deps_of(request)
     await deps.inspector.inspect(credentials.presented(request.scope["headers"]))
     return catalogue.visible(deps.snapshot(), allowed=None)
+
+
+async def _answering(request: Requested) -> list[Backend]:
+    """`_fleet` for lists: an empty one would say that there are no models. Raises `NoBackend` too."""
+    fleet = await _fleet(request)
+    if not fleet:
+        raise NoBackend
+    return fleet
 
 
 def _card(request: Requested, fleet: list[Backend], spelling: str) -> ModelCard:
@@ -172,4 +187,4 @@ def _tag(card: ModelCard) -> Tag:
     )
 
 
-HANDLERS: tuple[Any, ...] = (listed, retrieved, tags, processes, version, show)
+HANDLERS: tuple[Any, ...] = (listed, retrieved, retrieved_pull, tags, processes, version, show)

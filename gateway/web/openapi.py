@@ -5,32 +5,55 @@ from typing import Any, cast
 import msgspec
 from litestar import Response, get
 
-from gateway import errors
 from gateway.web import public
 from gateway.web.operations import EVENTS, OPERATIONS, Operation, Streamed
-from gateway.web.schema import anthropic, ollama, openai, plain
+from gateway.web.schema import failures, headers, requests
+from gateway.web.schema.examples import ANSWERS, STREAMED
 
 SECURITY: dict[str, list[dict[str, list[str]]]] = {
     "key": [{"BearerKey": []}, {"HeaderKey": []}],
     "admin": [{"AdminSecret": []}],
     "anyone": [],
 }
-_SCHEMES = {
-    "BearerKey": {"type": "http", "scheme": "bearer"},
-    "HeaderKey": {"type": "apiKey", "name": "X-API-Key", "in": "header"},
-    "AdminSecret": {"type": "apiKey", "name": "X-Admin-Secret", "in": "header"},
+_NEEDS = {
+    "key": "Needs an API key, as `Authorization: Bearer KEY` or as `X-API-Key: KEY`.",
+    "admin": "Needs the admin secret, as `X-Admin-Secret: SECRET`.",
+    "anyone": "Needs no key.",
 }
-_ERRORS = {
-    "openai": openai.ErrorAnswer,
-    "anthropic": anthropic.ErrorAnswer,
-    "ollama": ollama.ErrorAnswer,
-    "plain": plain.ErrorAnswer,
+_SCHEMES = {
+    "BearerKey": {
+        "type": "http",
+        "scheme": "bearer",
+        "description": "A key of this gateway, as OpenAI's clients send.",
+    },
+    "HeaderKey": {
+        "type": "apiKey",
+        "name": "X-API-Key",
+        "in": "header",
+        "description": "A key of this gateway, as Anthropic's clients send it.",
+    },
+    "AdminSecret": {
+        "type": "apiKey",
+        "name": "X-Admin-Secret",
+        "in": "header",
+        "description": "The setting ADMIN_SECRET, for operators.",
+    },
+}
+_TAGS = {
+    "openai": "OpenAI's API: set a client's base URL to this address and `/v1`.",
+    "anthropic": "Anthropic's API: set a client's base URL to this address.",
+    "ollama": "Ollama's own API: set a client's host to this address.",
+    "plain": "A prompt in, a text out, for scripts.",
+    "usage": "What a key may still do.",
+    "admin": "For operators: keys and models.",
+    "service": "How this gateway is.",
+    "blocked": "The parts of Ollama that this gateway keeps to itself.",
 }
 _PLACES = frozenset({"gateway", "dialects", "web", "schema"})
 _REF = "#/components/schemas/"
 _ABOUT = """Keys, exact limits, accounting and one address for many Ollama nodes, behind the APIs of OpenAI, Anthropic
-and Ollama. Every answer to a call carries `x-request-id` and the key's `x-ratelimit-*` values; a 429 `Retry-After`
-where waiting helps."""
+and Ollama. Every answer carries `x-request-id`; the answer to a call also the key's `x-ratelimit-*` values, and a 429
+`Retry-After` where waiting helps."""
 
 
 def document(version: str) -> dict[str, Any]:
@@ -42,8 +65,14 @@ def document(version: str) -> dict[str, Any]:
     whole = {
         "openapi": "3.1.0",
         "info": {"title": "LLM Gateway", "version": version, "description": " ".join(_ABOUT.split())},
+        "tags": [{"name": name, "description": about} for name, about in _TAGS.items()],
         "paths": paths,
-        "components": {"schemas": components, "securitySchemes": _SCHEMES},
+        "components": {
+            "schemas": components,
+            "responses": _responses(schemas),
+            "headers": headers.HEADERS,
+            "securitySchemes": _SCHEMES,
+        },
     }
     return cast(dict[str, Any], _renamed(whole, {name: _short(name) for name in components}))
 
@@ -70,15 +99,33 @@ def _schemas() -> tuple[dict[Any, Any], dict[str, Any]]:
     named = [
         one for op in OPERATIONS for one in (op.request, op.answer, *(op.streamed.items if op.streamed else ())) if one
     ]
-    types = list(dict.fromkeys([*named, *_ERRORS.values()]))
-    schemas, components = msgspec.json.schema_components(types, ref_template=_REF + "{name}")
-    return dict(zip(types, schemas, strict=True)), components
+    narrowed = (*requests.NEEDED, *requests.NARROWER)
+    types = list(dict.fromkeys([*named, *narrowed, *(form.answer for form in failures.FORMS.values())]))
+    found, components = msgspec.json.schema_components(types, ref_template=_REF + "{name}")
+    schemas = dict(zip(types, found, strict=True))
+    for struct in dict.fromkeys(narrowed):
+        requests.narrow(struct, components[schemas[struct]["$ref"].removeprefix(_REF)])
+    return schemas, components
+
+
+def _responses(schemas: dict[Any, Any]) -> dict[str, Any]:
+    """The failures that operations refer to, each once."""
+    return {
+        failures.name(family, status): failures.described(
+            family,
+            status,
+            schemas[failures.FORMS[family].answer],
+            headers.listed(status, levels=status == 429, anthropic=family == "anthropic"),
+        )
+        for family, status in sorted({(op.family, status) for op in OPERATIONS for status in _statuses(op)})
+    }
 
 
 def _operation(operation: Operation, schemas: dict[Any, Any]) -> dict[str, Any]:
     described: dict[str, Any] = {
         "operationId": operation.id,
         "summary": operation.summary,
+        "description": " ".join(filter(None, (operation.about, _form(operation.streamed), _NEEDS[operation.access]))),
         "tags": [operation.tag],
         "security": SECURITY[operation.access],
         "responses": _success(operation, schemas) | _failures(operation, schemas),
@@ -101,40 +148,72 @@ def _operation(operation: Operation, schemas: dict[Any, Any]) -> dict[str, Any]:
     return described
 
 
+def _form(streamed: Streamed | None) -> str:
+    """In which form an answer comes, for people who have not streamed before."""
+    if streamed is None:
+        return ""
+    asked = "Unless `stream` is false" if streamed.unasked else "With `stream: true`"
+    if streamed.content_type != EVENTS:
+        return (
+            f"{asked}, the answer comes as NDJSON: JSON objects as they are made, one a line. The schema is a line's."
+        )
+    end = f" The data of the last one is `{streamed.end}`." if streamed.end else ""
+    return (
+        f"{asked}, the answer comes as server-sent events, as it is made. The schema is an event's, whose data is JSON."
+        f"{end} Lines that begin with `:` keep the connection alive; one event with the error ends a failed stream."
+    )
+
+
 def _success(operation: Operation, schemas: dict[Any, Any]) -> dict[str, Any]:
     if operation.answer is None:
         return {}
-    content = {operation.content_type: {"schema": schemas[operation.answer]}}
+    content = {operation.content_type: {"schema": schemas[operation.answer], "example": ANSWERS[operation.id]}}
     if operation.streamed:
-        content[operation.streamed.content_type] = {"schema": _item(operation.streamed, schemas)}
-    return {str(operation.status): {"description": operation.summary, "content": content}}
-
-
-def _item(streamed: Streamed, schemas: dict[Any, Any]) -> dict[str, Any]:
-    """One line, or one event, of a stream: OpenAPI 3.1 has no word for the stream itself."""
-    items = [schemas[one] for one in streamed.items]
-    item: dict[str, Any] = items[0] if len(items) == 1 else {"anyOf": items}
-    if streamed.content_type != EVENTS:
-        return item
-    data = {"type": "string", "contentMediaType": "application/json", "contentSchema": item}
-    return {"type": "object", "properties": {"event": {"type": "string"}, "data": data}, "required": ["data"]}
-
-
-def _failures(operation: Operation, schemas: dict[Any, Any]) -> dict[str, Any]:
-    """Each status with the errors that have it. Readiness is the one answer whose 503 is no error."""
-    form = schemas[operation.answer if operation.id == "ready" else _ERRORS[operation.family]]
+        content[operation.streamed.content_type] = _item(operation, operation.streamed, schemas)
     return {
-        str(status): {"description": _meaning(status), "content": {"application/json": {"schema": form}}}
-        for status in sorted({*operation.errors, 405})
+        str(operation.status): {
+            "description": operation.summary,
+            "headers": _headers(operation, operation.status),
+            "content": content,
+        }
     }
 
 
-def _meaning(status: int) -> str:
-    codes: dict[str, str] = {}
-    for error in errors.every_error():
-        if error.status == status:
-            codes.setdefault(error.code, " ".join((error.__doc__ or "").split()))
-    return "\n\n".join(f"`{code}`: {words}" for code, words in codes.items())
+def _item(operation: Operation, streamed: Streamed, schemas: dict[Any, Any]) -> dict[str, Any]:
+    """One line, or one event, of a stream: OpenAPI 3.1 has no word for the stream itself."""
+    items = [schemas[one] for one in streamed.items]
+    item: dict[str, Any] = items[0] if len(items) == 1 else {"anyOf": items}
+    example = STREAMED[operation.id]
+    if streamed.content_type != EVENTS:
+        return {"schema": item, "example": example}
+    data = {"type": "string", "contentMediaType": "application/json", "contentSchema": item}
+    either = {"anyOf": [{"const": streamed.end}, data]} if streamed.end else data
+    named = {"event": example["type"]} if "type" in example else {}
+    return {
+        "schema": {"type": "object", "properties": {"event": {"type": "string"}, "data": either}, "required": ["data"]},
+        "example": named | {"data": msgspec.json.encode(example).decode()},
+    }
+
+
+def _statuses(operation: Operation) -> tuple[int, ...]:
+    """Of its failures. Readiness is the one answer whose 503 is no error."""
+    return tuple(sorted({*operation.errors, 405} - ({503} if operation.id == "ready" else set())))
+
+
+def _failures(operation: Operation, schemas: dict[Any, Any]) -> dict[str, Any]:
+    found: dict[str, Any] = {
+        str(status): {"$ref": f"#/components/responses/{failures.name(operation.family, status)}"}
+        for status in _statuses(operation)
+    }
+    if operation.id == "ready":
+        example = ANSWERS["ready"] | {"ready": False, "redis": "away", "keys": "unknown"}
+        content = {"application/json": {"schema": schemas[operation.answer], "example": example}}
+        found["503"] = {"description": "Not ready.", "headers": _headers(operation, 200), "content": content}
+    return found
+
+
+def _headers(operation: Operation, status: int) -> dict[str, Any]:
+    return headers.listed(status, levels=operation.limits, anthropic=operation.family == "anthropic")
 
 
 @get("/openapi.json", include_in_schema=False, sync_to_thread=True)

@@ -20,13 +20,13 @@ from gateway.dialects.openai import responses_request as openai_responses_reques
 from gateway.dialects.plain import GenerateBody
 from gateway.web import admin, models, public, pull, pulling
 from gateway.web.blocked import BLOCKED
-from gateway.web.schema import anthropic, ollama, openai, plain
+from gateway.web.schema import anthropic, ollama, openai, plain, responses
+from gateway.web.schema.examples import EMBEDDER, MODEL, THINKER
+from gateway.web.schema.failures import Family
 
 Access = Literal["key", "admin", "anyone"]
-Family = Literal["openai", "anthropic", "ollama", "plain"]
 QUESTION = "Why is the sky blue? One sentence."
 USER = {"role": "user", "content": QUESTION}
-MODEL, THINKER, EMBEDDER = "llama3.2:3b", "qwen3:8b", "nomic-embed-text"
 
 
 class Parameter(Struct, frozen=True):
@@ -43,6 +43,10 @@ class Streamed(Struct, frozen=True):
 
     content_type: str
     items: tuple[Any, ...]
+    end: str = ""
+    """what the last event of a whole stream holds in place of an item"""
+    unasked: bool = False
+    """whether a request that does not say gets this form"""
 
 
 class Operation(Struct, frozen=True, kw_only=True):
@@ -52,9 +56,13 @@ class Operation(Struct, frozen=True, kw_only=True):
     path: str
     id: str
     summary: str
+    about: str = ""
+    """what a newcomer has to know"""
     tag: str
     access: Access = "key"
     family: Family = "openai"
+    limits: bool = False
+    """whether its answers say what the key's limits leave"""
     parameters: tuple[Parameter, ...] = ()
     request: Any = None
     example: dict[str, Any] | None = None
@@ -74,13 +82,17 @@ LOOK = (400, 401, 500, 503)
 EVENTS = "text/event-stream"
 LINES = "application/x-ndjson"
 _PARAMETER = re.compile(r":\w+}")
+_EXTENSION = (
+    "Beside its own fields, the request takes `options`, `keep_alive`, `think` and `truncate` as Ollama's API does."
+)
 
 
 def _plain(path: str, id: str, summary: str, *parameters: Parameter) -> Operation:
     return Operation(
         method="post", path=path, id=id, summary=summary, tag="plain", family="plain", parameters=parameters,
-        request=GenerateBody, example={"prompt": QUESTION},
-        answer=plain.Generated, streamed=Streamed(LINES, (plain.GeneratedLine,)), errors=CALL,
+        about="Without `model`, the gateway's default model answers.", limits=True,
+        request=GenerateBody, example={"prompt": QUESTION}, answer=plain.Generated,
+        streamed=Streamed(LINES, (plain.GeneratedPiece, plain.Generated, plain.ErrorAnswer)), errors=CALL,
     )  # fmt: skip
 
 
@@ -90,55 +102,62 @@ CALLS: tuple[Operation, ...] = (
     Operation(
         method="post", path="/v1/chat/completions", id="chat", summary="OpenAI chat", tag="openai",
         request=openai_chat.ChatCompletionRequest, example={"model": MODEL, "messages": [USER]},
-        answer=openai.ChatCompletion, streamed=Streamed(EVENTS, (openai.ChatCompletionChunk,)), errors=CALL,
+        about=_EXTENSION, limits=True, answer=openai.ChatCompletion,
+        streamed=Streamed(EVENTS, (openai.ChatCompletionChunk, openai.ErrorAnswer), "[DONE]"), errors=CALL,
     ),
     Operation(
         method="post", path="/v1/completions", id="completions", summary="OpenAI completions", tag="openai",
         request=openai_completions.CompletionRequest, example={"model": MODEL, "prompt": QUESTION},
-        answer=openai.Completion, streamed=Streamed(EVENTS, (openai.Completion,)), errors=CALL,
+        about=_EXTENSION, limits=True, answer=openai.Completion,
+        streamed=Streamed(EVENTS, (openai.CompletionChunk, openai.ErrorAnswer), "[DONE]"), errors=CALL,
     ),
     Operation(
         method="post", path="/v1/embeddings", id="embeddings", summary="OpenAI embeddings", tag="openai",
         request=openai_embeddings.EmbeddingsRequest, example={"model": EMBEDDER, "input": ["first", "second"]},
+        about="One vector for each input, as numbers or as base64.", limits=True,
         answer=openai.EmbeddingList, errors=CALL,
     ),
     Operation(
         method="post", path="/v1/responses", id="responses", summary="OpenAI responses, stateless", tag="openai",
         request=openai_responses_request.ResponsesRequest, example={"model": MODEL, "input": QUESTION},
-        answer=openai.ResponseObject, streamed=Streamed(EVENTS, (openai.ResponseEvent,)), errors=CALL,
+        about=f"Nothing is stored: send the whole conversation in `input`. {_EXTENSION}", limits=True,
+        answer=responses.ResponseObject, streamed=Streamed(EVENTS, responses.EVENTS), errors=CALL,
     ),
     Operation(
         method="post", path="/v1/messages", id="messages", summary="Anthropic messages", tag="anthropic",
         family="anthropic", request=anthropic_request.MessagesRequest,
         example={"model": THINKER, "max_tokens": 1_024, "messages": [USER]},
-        answer=anthropic.Message, streamed=Streamed(EVENTS, (anthropic.MessageEvent,)), errors=CALL,
+        about=_EXTENSION, limits=True, answer=anthropic.Message,
+        streamed=Streamed(EVENTS, anthropic.EVENTS), errors=CALL,
     ),
     Operation(
         method="post", path="/v1/messages/count_tokens", id="countTokens", tag="anthropic", family="anthropic",
         summary="How long a prompt is: an estimate, free of charge",
         request=anthropic_request.CountTokensRequest, example={"model": MODEL, "messages": [USER]},
-        answer=anthropic.TokenCount, errors=(*REFUSALS, 500, 503),
+        limits=True, answer=anthropic.TokenCount, errors=(*REFUSALS, 500, 503),
     ),
     Operation(
         method="post", path="/api/chat", id="nativeChat", summary="Ollama chat", tag="ollama", family="ollama",
         request=native_chat.ChatRequestBody, example={"model": MODEL, "messages": [USER]},
-        answer=ollama.ChatLine, streamed=Streamed(LINES, (ollama.ChatLine,)), errors=CALL,
+        limits=True, answer=ollama.ChatLine,
+        streamed=Streamed(LINES, (ollama.ChatLine, ollama.ErrorAnswer), unasked=True), errors=CALL,
     ),
     Operation(
         method="post", path="/api/generate", id="nativeGenerate", summary="Ollama generate", tag="ollama",
         family="ollama", request=native_generate.GenerateRequestBody, example={"model": MODEL, "prompt": QUESTION},
-        answer=ollama.GenerateLine, streamed=Streamed(LINES, (ollama.GenerateLine,)), errors=CALL,
+        limits=True, answer=ollama.GenerateLine,
+        streamed=Streamed(LINES, (ollama.GenerateLine, ollama.ErrorAnswer), unasked=True), errors=CALL,
     ),
     Operation(
         method="post", path="/api/embed", id="nativeEmbed", summary="Ollama embeddings", tag="ollama",
         family="ollama", request=native_embed.EmbedRequestBody, example={"model": EMBEDDER, "input": ["first"]},
-        answer=ollama.Embeddings, errors=CALL,
+        limits=True, answer=ollama.Embeddings, errors=CALL,
     ),
     Operation(
         method="post", path="/api/embeddings", id="nativeEmbeddings", summary="One embedding, the older way",
         tag="ollama", family="ollama",
         request=native_embed.EmbeddingsRequestBody, example={"model": EMBEDDER, "prompt": "first"},
-        answer=ollama.LegacyEmbedding, errors=CALL,
+        limits=True, answer=ollama.LegacyEmbedding, errors=CALL,
     ),
     _plain("/v1/generate", "generate", "A prompt in, its answer out"),
     _plain("/generate", "generatePlain", "The same, for older clients"),
@@ -156,6 +175,10 @@ LOOKS: tuple[Operation, ...] = (
         answer=models.ModelEntry, errors=(*LOOK, 403, 404),
     ),
     Operation(
+        method="get", path="/v1/models/pull", id="retrieveModelPull", summary="The model called pull", tag="openai",
+        answer=models.ModelEntry, errors=(*LOOK, 403, 404),
+    ),
+    Operation(
         method="get", path="/api/tags", id="tags", summary="Models of all backends, as Ollama lists them",
         tag="ollama", family="ollama", answer=models.TagList, errors=LOOK,
     ),
@@ -166,7 +189,7 @@ LOOKS: tuple[Operation, ...] = (
     Operation(
         method="post", path="/api/show", id="show", summary="What a model is, without files and system prompts",
         tag="ollama", family="ollama", request=native_show.ShowRequestBody, example={"model": MODEL},
-        answer=native_show.ShowAnswer, errors=(*LOOK, 403, 404, 413, 502, 504),
+        answer=native_show.ShowAnswer, errors=(*LOOK, 403, 404, 408, 413, 415, 502, 504),
     ),
     Operation(
         method="get", path="/api/version", id="version", summary="The lowest version of the backends", tag="ollama",
@@ -174,7 +197,7 @@ LOOKS: tuple[Operation, ...] = (
     ),
     Operation(
         method="get", path="/v1/usage", id="usage", summary="What this key has used and has left", tag="usage",
-        answer=public.UsageReport, errors=LOOK,
+        about="It counts as no request.", limits=True, answer=public.UsageReport, errors=LOOK,
     ),
 )  # fmt: skip
 
@@ -183,7 +206,8 @@ ADMIN: tuple[Operation, ...] = (
         method="post", path="/v1/models/pull", id="pullModel", tag="admin", access="admin",
         summary="Pull a model onto backends, with progress as NDJSON",
         request=pull.PullModel, example={"model": MODEL, "stream": False},
-        answer=pulling.PullResult, streamed=Streamed(LINES, (pulling.PullProgress, pulling.PullResult)),
+        about="Only from the registries that the operator allows (setting PULL_REGISTRIES).", answer=pulling.PullResult,
+        streamed=Streamed(LINES, (pulling.PullProgress, pulling.PullResult), unasked=True),
         errors=(400, 401, 403, 413, 500, 502, 503),
     ),
     Operation(

@@ -14,6 +14,7 @@ from gateway.core.routing import Backend
 from gateway.ports import Fleet, Inspector, Library
 from gateway.telemetry.metrics import CONTENT_TYPE, Metrics
 from gateway.web import credentials, headers
+from gateway.web.body import Intake
 
 CHECK_S = 1.0
 LOOKS = (HttpMethod.GET, HttpMethod.HEAD)
@@ -27,6 +28,7 @@ class PublicDeps(Struct, frozen=True, kw_only=True):
     inspector: Inspector
     fleet: Fleet
     library: Library
+    intake: Intake
     metrics: Metrics
     gauges: Callable[[], None]
     snapshot: Callable[[], list[Backend]]
@@ -136,7 +138,8 @@ async def ready(request: Requested) -> Response[Readiness]:
 def metrics(request: Requested) -> Response[bytes]:
     deps = deps_of(request)
     deps.gauges()
-    return Response(deps.metrics.expose(), media_type=CONTENT_TYPE)
+    # a header and not a media type: to that Litestar would add the charset once more
+    return Response(deps.metrics.expose(), headers={"content-type": CONTENT_TYPE})
 
 
 @get("/v1/usage", operation_id="usage", summary="What this key has used and has left", tags=["usage"], security=KEY)

@@ -21,6 +21,8 @@ LINES_WAITING_MAX = 1_000
 """for a client that reads slowly; the oldest are dropped, for the next say more"""
 QUIET_S = 15.0
 """after which the last line is sent again, so that no proxy takes the connection for dead"""
+WAITING = "waiting"
+"""the status of a backend that has said nothing yet"""
 STALL_S = 60.0
 """how long a client may take nothing before it counts as gone"""
 
@@ -64,6 +66,7 @@ class Pulling:
         self._backends = backends
         self._streamed = streamed
         self._lines: deque[bytes] = deque(maxlen=LINES_WAITING_MAX)
+        self._last = _line(PullProgress(backends[0], WAITING))
         self._news = asyncio.Event()
         self._over = asyncio.Event()
         self._pulled: list[str] = []
@@ -94,12 +97,11 @@ class Pulling:
 
     async def _stream(self, send: Any) -> None:
         await self._start(send, b"application/x-ndjson")
-        last = b""
         with suppress(TimeoutError):
             while self._lines or not self._over.is_set():
-                last = await self._next() or last
-                await _send(send, last)
-            await _send(send, msgspec.json.encode(self._result()) + b"\n")
+                if data := await self._next():
+                    await _send(send, data)
+            await _send(send, _line(self._result()))
             await send({"type": "http.response.body", "body": b""})
 
     async def _pull_all(self) -> None:
@@ -122,17 +124,17 @@ class Pulling:
         self._pulled.append(backend)
 
     def _tell(self, backend: str, step: Progress) -> None:
-        line = PullProgress(backend, step.status, step.digest, step.total, step.completed)
-        self._lines.append(msgspec.json.encode(line) + b"\n")
+        self._last = _line(PullProgress(backend, step.status, step.digest, step.total, step.completed))
+        self._lines.append(self._last)
         self._news.set()
 
     async def _next(self) -> bytes:
-        """The lines that are waiting, once there are any or all is over; none after QUIET_S."""
+        """The lines that are waiting, once there are any or all is over; the last one again after QUIET_S."""
         try:
             async with asyncio.timeout(QUIET_S):
                 await self._news.wait()
         except TimeoutError:
-            return b""
+            return self._last
         self._news.clear()
         lines = b"".join(self._lines)
         self._lines.clear()
@@ -145,6 +147,10 @@ class Pulling:
         told = [(b"content-type", content_type), (b"x-request-id", self._deps.new_id().encode())]
         more = [(b"cache-control", b"no-store"), (b"x-accel-buffering", b"no")]
         await send({"type": "http.response.start", "status": 200, "headers": told + more})
+
+
+def _line(said: Struct) -> bytes:
+    return msgspec.json.encode(said) + b"\n"
 
 
 async def _send(send: Any, data: bytes) -> None:

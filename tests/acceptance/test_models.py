@@ -111,6 +111,17 @@ async def test_show_refuses_in_ollamas_form(world: World, body: bytes, status: i
     assert (reply.status_code, reply.json()["code"]) == (status, code)
 
 
+async def test_the_body_of_show_is_read_as_those_of_calls_are(start: Start, fake: FakeOllama) -> None:
+    async with start([fake.url], BODY_BYTES_MAX="1024") as world:
+        headers = bearer(await world.create_key())
+        encoded = await world.http.post(
+            world.url + "/api/show", headers=headers | {"Content-Encoding": "gzip"}, json={"model": "qwen3:8b"}
+        )
+        assert (encoded.status_code, encoded.json()["code"]) == (415, "encoding_unsupported")
+        large = await world.http.post(world.url + "/api/show", headers=headers, content=b" " * 1025)
+        assert (large.status_code, large.json()["code"]) == (413, "body_too_large")
+
+
 @pytest.mark.parametrize("path", ["/v1/models", "/v1/models/llama3.2:3b", "/api/tags", "/api/ps", "/api/version"])
 async def test_models_are_for_holders_of_a_key(world: World, path: str) -> None:
     reply = await world.http.get(world.url + path)
@@ -155,6 +166,59 @@ async def test_models_that_run_elsewhere_are_there_only_if_the_operator_wants_th
         assert reply.choices[0].message.content
 
 
-async def test_the_version_is_the_one_all_nodes_understand(world: World) -> None:
-    reply = await world.http.get(world.url + "/api/version", headers=bearer(await world.create_key()))
-    assert reply.json() == {"version": "0.33.0"}
+async def test_a_model_that_runs_elsewhere_is_refused_as_such_whatever_its_name(start: Start) -> None:
+    stub = replace(QWEN, name="stub:1b", digest="cd" * 32, remote_host="https://ollama.com:443")
+    async with nodes((LLAMA, stub)) as (node,), start([node.url]) as world:
+        key = await world.create_key()
+        calls = [
+            ("POST", "/v1/chat/completions", chat(model="stub:1b")),
+            ("POST", "/api/show", {"model": "stub:1b"}),
+            ("GET", "/v1/models/stub:1b", None),
+        ]
+        for method, path, body in calls:
+            reply = await world.http.request(method, world.url + path, headers=bearer(key), json=body)
+            assert reply.status_code == 403, path
+            assert "cloud_model_blocked" in reply.text
+        assert [model.id for model in (await world.openai(key).models.list()).data] == ["llama3.2:3b"]
+        assert not node.ledger.inference
+
+
+async def test_a_model_that_is_called_like_a_route_is_a_model(start: Start) -> None:
+    async with nodes((LLAMA,), (LLAMA, replace(LLAMA, name="pull:latest"))) as (one, two):
+        async with start([one.url]) as world:
+            with pytest.raises(openai.NotFoundError):
+                await world.openai(await world.create_key()).models.retrieve("pull")
+        async with start([two.url]) as world:
+            assert (await world.openai(await world.create_key()).models.retrieve("pull")).id == "pull:latest"
+            assert (await world.http.get(world.url + "/v1/models/pull")).status_code == 401
+
+
+async def test_without_a_node_nobody_says_that_there_are_no_models(start: Start) -> None:
+    async with start(["http://127.0.0.1:9"]) as world:
+        headers = bearer(await world.create_key())
+        for path in ("/v1/models", "/api/tags", "/api/ps", "/api/version"):
+            reply = await world.http.get(world.url + path, headers=headers)
+            assert reply.status_code == 503, path
+            assert "no_backend" in reply.text
+            assert reply.headers["retry-after"]
+            assert (await world.http.get(world.url + path)).status_code == 401
+
+
+async def test_a_node_without_models_is_an_empty_list(start: Start) -> None:
+    async with nodes(()) as (node,), start([node.url]) as world:
+        headers = bearer(await world.create_key())
+        assert (await world.http.get(world.url + "/v1/models", headers=headers)).json()["data"] == []
+        assert (await world.http.get(world.url + "/api/tags", headers=headers)).json() == {"models": []}
+
+
+async def test_metrics_say_their_charset_once(world: World) -> None:
+    reply = await world.http.get(world.url + "/metrics")
+    assert reply.headers["content-type"] == "text/plain; version=0.0.4; charset=utf-8"
+
+
+async def test_the_version_is_the_one_all_nodes_understand(start: Start) -> None:
+    async with nodes((LLAMA,), (LLAMA,)) as (one, two):
+        one.shelf.version, two.shelf.version = "0.33.0", "0.9.7"
+        async with start([one.url, two.url]) as world:
+            reply = await world.http.get(world.url + "/api/version", headers=bearer(await world.create_key()))
+            assert reply.json() == {"version": "0.9.7"}

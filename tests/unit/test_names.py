@@ -68,6 +68,15 @@ def test_other_models_keep_their_registry_their_namespace_and_their_tag(name: st
         "../a",
         "a?b",
         "a" * 201,
+        "hf.co/llama",  # a host stands before a namespace: Ollama takes three parts, or two without one
+        "evil.com/x",
+        "evil.com:80/x",
+        "https://evil.com/x",
+        "a:b/c",
+        "registry.ollama.ai/evil.com/x",
+        "registry.ollama.ai/evil.com:80/x",
+        "hf.co/evil.com:80/x",
+        "hf.co/us.er/x",
     ],
 )
 def test_what_cannot_be_a_model_is_none(name: str) -> None:
@@ -112,7 +121,6 @@ def test_names_that_would_leave_the_site_are_known(name: str, cloud: bool) -> No
         ("llama3.2", "registry.ollama.ai"),
         ("REGISTRY.ollama.ai/library/llama3.2", "registry.ollama.ai"),
         ("registry.ollama.ai/me/llama3.2", "registry.ollama.ai"),
-        ("hf.co/llama", "registry.ollama.ai"),  # a namespace, as Ollama reads it
         ("HF.co/unsloth/Llama:Q4", "hf.co"),
         ("https://hf.co/unsloth/llama", "hf.co"),
         ("http://127.0.0.1:6379/library/llama", "127.0.0.1:6379"),

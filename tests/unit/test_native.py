@@ -13,6 +13,7 @@ from gateway.dialects.native import chat as native_chat
 from gateway.dialects.native import embed as native_embed
 from gateway.dialects.native import errors as native_errors
 from gateway.dialects.native import generate as native_generate
+from gateway.dialects.ollama import EmbedRequest, Reply
 from gateway.errors import BackendFault, BadRequest, LoadBlocked, ModelNotFound, StreamBroken
 from tests import exchanges
 
@@ -248,3 +249,15 @@ def test_errors_keep_the_gateways_status_and_have_ollamas_form() -> None:
     status, body = native_errors.render(ModelNotFound(), "id")
     assert status == 404
     assert json.loads(body) == {"error": ModelNotFound().message, "code": "model_not_found"}
+
+
+def test_empty_texts_have_no_vector_and_are_not_asked_for() -> None:
+    parsed = native_embed.parse(json.dumps({"model": "m", "input": ["a", "", "b"]}).encode())
+    assert isinstance(parsed.upstream, EmbedRequest)
+    assert parsed.upstream.input == ["a", "b"]
+    reply = Reply(embeddings=[msgspec.Raw(b"[1]"), msgspec.Raw(b"[2]")])
+    assert msgspec.json.decode(parsed.renderer("id", 1).whole(reply, reply.counts()))["embeddings"] == [[1], [2]]
+    with pytest.raises(StreamBroken):
+        parsed.renderer("id", 1).whole(Reply(embeddings=[msgspec.Raw(b"[1]")]), reply.counts())
+    with pytest.raises(LoadBlocked):
+        native_embed.parse(b'{"model":"m","input":["",""]}')

@@ -5,6 +5,7 @@ from collections import Counter
 from typing import Any, cast
 
 import httpx
+import msgspec
 import pytest
 
 from gateway.backends.client import OllamaClient
@@ -41,17 +42,23 @@ class Node:
             "/api/show": SHOW,
         }
         self.asked: Counter[str] = Counter()
+        self.headers: dict[str, dict[str, str]] = {}
+        self.encoding: dict[str, str] = {}
 
     def __call__(self, request: httpx.Request) -> httpx.Response:
         path = request.url.path
         self.asked[path] += 1
+        self.headers[path] = dict(request.headers)
         said = self.said[path]
         if isinstance(said, Exception):
             raise said
         if isinstance(said, int):
             return httpx.Response(said, json={"error": "no"})
         body = said if isinstance(said, bytes) else json.dumps(said).encode()
-        return httpx.Response(200, stream=httpx.ByteStream(body))  # not `content`, which is read already
+        headers = {"content-encoding": self.encoding[path]} if path in self.encoding else {}
+        return httpx.Response(
+            200, headers=headers, stream=httpx.ByteStream(body)
+        )  # not `content`, which is read already
 
 
 class Fleet:
@@ -106,7 +113,7 @@ async def test_a_show_that_fails_leaves_what_the_list_says_and_is_asked_again(sa
 @pytest.mark.parametrize("path", ["/api/tags", "/api/ps"])
 @pytest.mark.parametrize(
     "said",
-    [500, 404, b"", b"{", b"\xff\xfe", b"[]", b"null", b"[" * 100_000, {"models": 5}, {"models": [{"name": 1}]},
+    [500, 404, b"", b"{", b"\xff\xfe", b"[]", b"null", b"[" * 100_000, {"models": 5},
      httpx.ConnectError("refused"), httpx.ReadTimeout("slow"), b" " * (17 << 20)],
     ids=lambda said: repr(said)[:20],
 )  # fmt: skip
@@ -139,6 +146,103 @@ async def test_entries_that_name_no_model_are_left_out() -> None:
     seen = await fleet.probe()
     assert list(seen.models) == list(seen.loaded) == ["qwen3:8b"]
     assert seen.loaded["qwen3:8b"].context_tokens == 8192
+
+
+ODD = [
+    {"size": None},
+    {"size": 1.5},
+    {"size": -1},
+    {"size": 2**70},
+    {"digest": None},
+    {"digest": 5},
+    {"modified_at": None},
+    {"modified_at": "yesterday"},
+    {"capabilities": "x"},
+    {"capabilities": [5]},
+    {"details": "x"},
+    {"details": {"families": "x"}},
+    {"details": {"families": [None], "family": None, "context_length": "8k", "embedding_length": 1.5}},
+    {"remote_host": None},
+    {"expires_at": None, "size_vram": None, "context_length": None},
+    {"expires_at": 5, "size_vram": 1.5, "context_length": "8k"},
+]
+
+
+@pytest.mark.parametrize("odd", ODD, ids=str)
+@pytest.mark.parametrize("path", ["/api/tags", "/api/ps"])
+async def test_an_odd_entry_counts_as_far_as_it_can_be_read(path: str, odd: dict[str, Any]) -> None:
+    fleet = Fleet()
+    fleet.node.said["/api/ps"] = {"models": [TAG | {"context_length": 8192}]}
+    await fleet.probe()
+    fleet.node.said[path] = {"models": [TAG | {"name": "odd:1b"} | odd, TAG | {"context_length": 8192}]}
+    for _ in range(2):
+        seen = await fleet.probe()
+    assert seen.healthy
+    found = seen.models if path == "/api/tags" else seen.loaded
+    assert set(found) == {"odd:1b", "qwen3:8b"}
+    assert msgspec.json.encode(found["odd:1b"])
+    assert seen.models["qwen3:8b"].size_bytes == seen.loaded["qwen3:8b"].size_bytes == 5
+    if path == "/api/tags" and "details" not in odd:
+        assert seen.models["odd:1b"].details.family == "qwen3", "one odd field is not all of it"
+
+
+@pytest.mark.parametrize("odd", [{}, {"name": None}, {"name": 5}, {"size": 1}, 5, None, [], "qwen3:8b"], ids=str)
+async def test_an_entry_without_a_name_takes_no_other_away(odd: Any) -> None:
+    fleet = Fleet()
+    fleet.node.said |= {"/api/tags": {"models": [odd, TAG]}, "/api/ps": {"models": [odd, TAG]}}
+    seen = await fleet.probe()
+    assert (seen.healthy, list(seen.models), list(seen.loaded)) == (True, ["qwen3:8b"], ["qwen3:8b"])
+
+
+@pytest.mark.parametrize(
+    "parent", ["/root/x", "C:\\x", "c:/models/x", "C:/x", "file:/x/y", "./models/x", "~/x", None, 5]
+)
+async def test_a_parent_that_is_a_file_is_not_told(parent: Any) -> None:
+    fleet = Fleet()
+    fleet.node.said["/api/tags"] = {"models": [TAG | {"details": {"family": "f", "parent_model": parent}}]}
+    assert (await fleet.probe()).models["qwen3:8b"].details == Details(family="f", context_length=40960)
+
+
+@pytest.mark.parametrize("parent", ["llama3.2:3b", "hf.co/user/model:q4"])
+async def test_a_parent_that_is_a_model_is_told(parent: str) -> None:
+    fleet = Fleet()
+    fleet.node.said["/api/tags"] = {"models": [TAG | {"details": {"parent_model": parent}}]}
+    assert (await fleet.probe()).models["qwen3:8b"].details.parent_model == parent
+
+
+async def test_nodes_get_our_own_headers_alone() -> None:
+    fleet = Fleet()
+    await fleet.probe()
+    own = {"host": "node:11434", "accept": "application/json", "accept-encoding": "identity"}
+    heard = fleet.node.headers
+    assert heard["/api/tags"] == heard["/api/ps"] == heard["/api/version"] == own
+    assert heard["/api/show"].pop("content-length")
+    assert heard["/api/show"] == own | {"content-type": "application/json"}
+
+
+@pytest.mark.parametrize("path", ["/api/tags", "/api/ps"])
+async def test_an_encoded_answer_is_none(path: str) -> None:
+    fleet = Fleet()
+    fleet.node.encoding = {path: "gzip"}
+    for _ in range(2):
+        await fleet.probe()
+    assert not fleet.pool.snapshot()[0].healthy
+    fleet.node.encoding = {path: "Identity"}
+    assert (await fleet.probe()).healthy
+
+
+async def test_a_model_elsewhere_is_objected_to_by_its_host_not_its_name() -> None:
+    fleet = Fleet()
+    stub = {"name": "stub:1b", "remote_host": "https://ollama.com:443"}
+    fleet.node.said["/api/tags"] = {"models": [TAG, stub, stub | {"name": "qwen3:8b"}]}
+    seen = await fleet.probe()
+    assert seen.remote == {"stub:1b"}, "what is also here is not elsewhere"
+    assert fleet.pool.objection("stub:1b") == "cloud"
+    assert (fleet.pool.objection("qwen3:8b"), fleet.pool.objection("nope:1b")) == ("", "model_not_found")
+    allowing = Fleet(allow_cloud=True)
+    allowing.node.said["/api/tags"] = fleet.node.said["/api/tags"]
+    await allowing.probe()
+    assert allowing.pool.objection("stub:1b") == ""
 
 
 @pytest.mark.parametrize(("allow_cloud", "names"), [(False, {"qwen3:8b"}), (True, {"qwen3:8b", "a:cloud", "stub:1b"})])

@@ -4,6 +4,7 @@ from itertools import permutations
 from typing import Any
 
 import pytest
+from msgspec.structs import replace
 
 from gateway.core.routing import Backend, Loaded, Model, default_model, objection, rank
 
@@ -57,6 +58,24 @@ def test_the_order_depends_on_the_backends_alone() -> None:
 )
 def test_the_objection_says_what_is_missing(fleet: list[Backend], reason: str) -> None:
     assert objection(fleet, M) == reason
+
+
+def remote(name: str, **more: Any) -> Backend:
+    return replace(backend(name, has=(OTHER,), **more), remote=frozenset({M}))
+
+
+@pytest.mark.parametrize(
+    ("fleet", "reason"),
+    [
+        ([remote("a")], "cloud"),
+        ([remote("a", healthy=False)], "cloud"),
+        ([remote("a"), backend("b", has=())], "cloud"),
+        ([remote("a"), backend("b")], ""),
+        ([remote("a"), backend("b", healthy=False)], "no_backend"),
+    ],
+)
+def test_a_model_that_is_only_passed_on_is_a_cloud_model(fleet: list[Backend], reason: str) -> None:
+    assert objection(fleet, M) == objection(fleet[::-1], M) == reason
 
 
 def test_the_default_model_is_the_first_that_makes_text() -> None:

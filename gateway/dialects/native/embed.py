@@ -38,10 +38,12 @@ _embeddings = msgspec.json.Decoder(EmbeddingsRequestBody)
 def parse(body: bytes) -> Asked:
     """The hub's request for /api/embed. Raises `msgspec.ValidationError` or `BadRequest`."""
     asked = _embed.decode(body)
-    if not asked.input:
+    given = [asked.input] if isinstance(asked.input, str) else asked.input or []
+    texts = [text for text in given if text]  # Ollama leaves out empty ones too, and gives no vector for them
+    if not texts:
         raise LoadBlocked("An empty input would only load a model, for everybody: send a text.", param="input")
     upstream = EmbedRequest(
-        input=[asked.input] if isinstance(asked.input, str) else asked.input,
+        input=texts,
         dimensions=asked.dimensions or UNSET,
         truncate=UNSET if asked.truncate is None else asked.truncate,
         **asked.beyond_prompt(),

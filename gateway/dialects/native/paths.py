@@ -31,7 +31,8 @@ _NOTHING_ELSE = re.compile(
     r"""|(?:[\\/]+[^\n\\/{}<>|]+)+\.\w{1,12})["']?""",  # /x y.gguf
     re.IGNORECASE,
 )
-_MARKED = re.compile(r"""["']?(?:file:[\\/]|[a-z]:[\\/]|\.{1,2}[\\/]|~\w*[\\/]|\\\\)[^{}<>|]*""", re.IGNORECASE)
+_START = r"file:[\\/]|[a-z]:[\\/]|\.{1,2}[\\/]|~\w*[\\/]|\\\\|\$\w+[\\/]|\$\{\w+\}[\\/]|%\w+%[\\/]"
+_MARKED = re.compile(rf"""["']?(?:{_START})[^{{}}<>|]*""", re.IGNORECASE)
 
 
 def has_path(text: str) -> bool:

@@ -8,10 +8,11 @@ from msgspec import UNSET, Meta, Raw, Struct, UnsetType
 
 from gateway.dialects import forced, tools
 from gateway.dialects.asked import Asked
-from gateway.dialects.extension import Effort, Extension, schema_of
+from gateway.dialects.extension import Effort, schema_of
 from gateway.dialects.ollama import ChatRequest
 from gateway.dialects.openai.chat_answer import Renderer
 from gateway.dialects.openai.messages import ChatMessage, messages
+from gateway.dialects.openai.sampled import Count, Sampled
 from gateway.dialects.openai.tools import OfferedTool, ToolChoice, offered
 from gateway.dialects.policy import MESSAGES_MAX
 from gateway.dialects.tools import TOOLS_MAX
@@ -27,32 +28,16 @@ class ResponseFormat(Struct):
     json_schema: JsonSchema | None = None
 
 
-class StreamOptions(Struct):
-    include_usage: bool | None = None
-
-
 class Reasoning(Struct):
     effort: Effort | None = None
 
 
-Count = Annotated[int, Meta(ge=1)]
-
-
-class ChatCompletionRequest(Extension, kw_only=True):
+class ChatCompletionRequest(Sampled, kw_only=True):
     """What is read of the request. Other fields are ignored: OpenAI's clients send many that Ollama has no use for."""
 
     model: Annotated[str, Meta(min_length=1)]
     messages: Annotated[list[ChatMessage], Meta(min_length=1, max_length=MESSAGES_MAX)]
-    stream: bool | None = None
-    stream_options: StreamOptions | None = None
-    max_tokens: Count | None = None
     max_completion_tokens: Count | None = None
-    temperature: float | None = None
-    top_p: float | None = None
-    seed: int | None = None
-    stop: str | list[str] | None = None
-    presence_penalty: float | None = None
-    frequency_penalty: float | None = None
     tools: Annotated[list[OfferedTool], Meta(max_length=TOOLS_MAX)] | None = None
     tool_choice: ToolChoice | None = None
     parallel_tool_calls: bool | None = None
@@ -61,10 +46,7 @@ class ChatCompletionRequest(Extension, kw_only=True):
     reasoning: Reasoning | None = None
     logprobs: bool | None = None
     top_logprobs: Annotated[int, Meta(ge=0, le=20)] | None = None
-    user: str | None = None
     safety_identifier: str | None = None
-    n: int | None = None
-    logit_bias: dict[str, float] | None = None
     modalities: list[str] | None = None
     audio: Any = None
     web_search_options: Any = None
@@ -81,8 +63,7 @@ def parse(body: bytes) -> Asked:
     asked = _request.decode(body)
     _refuse(asked)
     kept, choice = offered(asked.tools or [], asked.tool_choice)
-    include_usage = bool(asked.stream_options and asked.stream_options.include_usage)
-    answer = partial(Renderer, asked.model, include_usage, one_call=asked.parallel_tool_calls is False)
+    answer = partial(Renderer, asked.model, asked.include_usage, one_call=asked.parallel_tool_calls is False)
     return Asked(
         model=asked.model,
         upstream=tools.offer(_upstream(asked), kept, choice),
@@ -97,14 +78,7 @@ def _upstream(asked: ChatCompletionRequest) -> ChatRequest:
     effort = asked.reasoning_effort or (asked.reasoning.effort if asked.reasoning else None)
     return ChatRequest(
         messages=messages(asked.messages),
-        options=asked.sampling(
-            stop=asked.stop,
-            temperature=asked.temperature,
-            top_p=asked.top_p,
-            seed=asked.seed,
-            presence_penalty=asked.presence_penalty,
-            frequency_penalty=asked.frequency_penalty,
-        ),
+        options=asked.hub_options(),
         format=_format(asked.response_format),
         logprobs=bool(asked.logprobs),
         top_logprobs=asked.top_logprobs or 0,

@@ -9,20 +9,19 @@ from msgspec import Meta
 from gateway.core.tally import Counts
 from gateway.dialects import asked as spoke
 from gateway.dialects.asked import Asked
-from gateway.dialects.extension import Extension
 from gateway.dialects.frames import SSE_DONE, sse
 from gateway.dialects.ollama import GenerateRequest, Reply
 from gateway.dialects.openai import errors as openai_errors
 from gateway.dialects.openai import logprobs as openai_logprobs
-from gateway.dialects.openai.chat import Count, StreamOptions
 from gateway.dialects.openai.chat_answer import Envelope, finish, usage
+from gateway.dialects.openai.sampled import Sampled
 from gateway.dialects.policy import PROMPTS_MAX
 from gateway.errors import BadRequest, GatewayError, LoadBlocked, Unsupported
 
 _KIND = "text_completion"
 
 
-class CompletionRequest(Extension, kw_only=True):
+class CompletionRequest(Sampled, kw_only=True):
     """What is read of the request. `raw` is Ollama's own: the prompt goes to the model without its template."""
 
     model: Annotated[str, Meta(min_length=1)]
@@ -30,20 +29,8 @@ class CompletionRequest(Extension, kw_only=True):
     suffix: str | None = None
     raw: bool | None = None
     echo: bool | None = None
-    stream: bool | None = None
-    stream_options: StreamOptions | None = None
-    max_tokens: Count | None = None
-    temperature: float | None = None
-    top_p: float | None = None
-    seed: int | None = None
-    stop: str | list[str] | None = None
-    presence_penalty: float | None = None
-    frequency_penalty: float | None = None
     logprobs: Annotated[int, Meta(ge=0, le=20)] | None = None
-    user: str | None = None
-    n: int | None = None
     best_of: int | None = None
-    logit_bias: dict[str, float] | None = None
 
 
 _request = msgspec.json.Decoder(CompletionRequest)
@@ -55,7 +42,6 @@ def parse(body: bytes) -> Asked:
     _refuse(asked)
     prompts = _prompts(asked)
     first, *further = [_upstream(asked, prompt) for prompt in prompts]
-    include_usage = bool(asked.stream_options and asked.stream_options.include_usage)
     return Asked(
         model=asked.model,
         upstream=first,
@@ -63,7 +49,7 @@ def parse(body: bytes) -> Asked:
         streamed=bool(asked.stream),
         output_tokens_max=asked.output_tokens_max(asked.max_tokens),
         end_user=asked.user or "",
-        renderer=partial(Renderer, asked.model, prompts if asked.echo else [], bool(asked.stream), include_usage),
+        renderer=partial(Renderer, asked.model, prompts if asked.echo else [], bool(asked.stream), asked.include_usage),
     )
 
 
@@ -73,14 +59,7 @@ def _upstream(asked: CompletionRequest, prompt: str) -> GenerateRequest:
         prompt=prompt,
         suffix=asked.suffix or "",
         raw=bool(asked.raw),
-        options=asked.sampling(
-            stop=asked.stop,
-            temperature=asked.temperature,
-            top_p=asked.top_p,
-            seed=asked.seed,
-            presence_penalty=asked.presence_penalty,
-            frequency_penalty=asked.frequency_penalty,
-        ),
+        options=asked.hub_options(),
         logprobs=asked.logprobs is not None,
         top_logprobs=asked.logprobs or 0,
         **asked.beyond_messages() | {"think": False},

@@ -15,7 +15,7 @@ from gateway.dialects.asked import Asked
 from gateway.dialects.extension import Extension
 from gateway.dialects.ollama import EmbedRequest, Reply
 from gateway.dialects.openai import errors as openai_errors
-from gateway.dialects.openai.chat import Count
+from gateway.dialects.openai.sampled import Count
 from gateway.dialects.policy import INPUTS_MAX
 from gateway.errors import BadRequest, GatewayError, StreamBroken, Unsupported
 

@@ -1,6 +1,6 @@
 """Answers of Ollama's native API, as this gateway gives them."""
 
-from typing import Any, Literal
+from typing import Any
 
 from msgspec import UNSET, Struct, UnsetType
 
@@ -10,15 +10,30 @@ class ErrorAnswer(Struct, forbid_unknown_fields=True):
     code: str
 
 
+class NativeFunction(Struct, forbid_unknown_fields=True):
+    """`arguments` is an object, unlike OpenAI's, which is text."""
+
+    name: str
+    arguments: dict[str, Any]
+    index: int | UnsetType = UNSET
+
+
+class NativeToolCall(Struct, forbid_unknown_fields=True):
+    """As the backend made it: its ids may repeat."""
+
+    function: NativeFunction
+    id: str | UnsetType = UNSET
+
+
 class NativeMessage(Struct, forbid_unknown_fields=True):
-    role: Literal["assistant"]
+    role: str
     content: str
     thinking: str | UnsetType = UNSET
-    tool_calls: list[dict[str, Any]] | UnsetType = UNSET
+    tool_calls: list[NativeToolCall] | UnsetType = UNSET
 
 
 class _Line(Struct, forbid_unknown_fields=True, kw_only=True):
-    """What every line has. Durations are in nanoseconds and on the last line only."""
+    """What every line has. Durations are in nanoseconds and, like counts, on the last line only."""
 
     model: str
     created_at: str

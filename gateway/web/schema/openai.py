@@ -1,8 +1,8 @@
 """Answers of OpenAI's API, as this gateway gives them."""
 
-from typing import Any, Literal
+from typing import Annotated, Literal
 
-from msgspec import UNSET, Struct, UnsetType
+from msgspec import UNSET, Meta, Struct, UnsetType
 
 
 class Error(Struct, forbid_unknown_fields=True):
@@ -46,8 +46,22 @@ class ToolCallDelta(ToolCall, forbid_unknown_fields=True):
     index: int
 
 
+class Alternative(Struct, forbid_unknown_fields=True):
+    """A token, the natural logarithm of its probability, and its UTF-8 bytes."""
+
+    token: str
+    logprob: float
+    bytes: list[int]
+
+
+class Token(Alternative, forbid_unknown_fields=True):
+    """A token of the answer, and the likeliest ones at its place."""
+
+    top_logprobs: list[Alternative]
+
+
 class Logprobs(Struct, forbid_unknown_fields=True):
-    content: list[dict[str, Any]]
+    content: list[Token]
     refusal: None
 
 
@@ -75,7 +89,7 @@ class ChatCompletion(Struct, forbid_unknown_fields=True):
     created: int
     model: str
     system_fingerprint: str
-    choices: list[ChatChoice]
+    choices: Annotated[list[ChatChoice], Meta(min_length=1, max_length=1)]
     usage: Usage
 
 
@@ -95,15 +109,15 @@ class ChatChunkChoice(Struct, forbid_unknown_fields=True):
 
 
 class ChatCompletionChunk(Struct, forbid_unknown_fields=True):
-    """The data of one event. The last one is `[DONE]`; an error object in its place means failure."""
+    """The data of one event."""
 
     id: str
     object: Literal["chat.completion.chunk"]
     created: int
     model: str
     system_fingerprint: str
-    choices: list[ChatChunkChoice]
-    usage: Usage | UnsetType | None = UNSET
+    choices: Annotated[list[ChatChunkChoice], Meta(max_length=1)]
+    usage: Usage | UnsetType = UNSET
 
 
 class TextLogprobs(Struct, forbid_unknown_fields=True):
@@ -116,12 +130,12 @@ class TextLogprobs(Struct, forbid_unknown_fields=True):
 class TextChoice(Struct, forbid_unknown_fields=True):
     index: int
     text: str
-    finish_reason: Literal["stop", "length"] | None
+    finish_reason: Literal["stop", "length"]
     logprobs: TextLogprobs | None
 
 
 class Completion(Struct, forbid_unknown_fields=True):
-    """Whole, or the data of one event of a stream."""
+    """One choice for each prompt."""
 
     id: str
     object: Literal["text_completion"]
@@ -129,7 +143,26 @@ class Completion(Struct, forbid_unknown_fields=True):
     model: str
     system_fingerprint: str
     choices: list[TextChoice]
-    usage: Usage | UnsetType | None = UNSET
+    usage: Usage
+
+
+class TextChunkChoice(Struct, forbid_unknown_fields=True):
+    index: int
+    text: str
+    finish_reason: Literal["stop", "length"] | None
+    logprobs: TextLogprobs | None
+
+
+class CompletionChunk(Struct, forbid_unknown_fields=True):
+    """The data of one event."""
+
+    id: str
+    object: Literal["text_completion"]
+    created: int
+    model: str
+    system_fingerprint: str
+    choices: Annotated[list[TextChunkChoice], Meta(max_length=1)]
+    usage: Usage | UnsetType = UNSET
 
 
 class EmbeddingUsage(Struct, forbid_unknown_fields=True):
@@ -150,32 +183,3 @@ class EmbeddingList(Struct, forbid_unknown_fields=True):
     data: list[Embedding]
     model: str
     usage: EmbeddingUsage
-
-
-class ResponseUsage(Struct, forbid_unknown_fields=True):
-    input_tokens: int
-    output_tokens: int
-    total_tokens: int
-    input_tokens_details: dict[str, int]
-    output_tokens_details: dict[str, int]
-
-
-class ResponseObject(Struct):
-    """OpenAI's response object; nothing of it is stored."""
-
-    id: str
-    object: Literal["response"]
-    created_at: int
-    status: Literal["completed", "incomplete", "failed", "in_progress"]
-    model: str
-    output: list[dict[str, Any]]
-    error: dict[str, Any] | None
-    incomplete_details: dict[str, Any] | None
-    usage: ResponseUsage | None
-
-
-class ResponseEvent(Struct):
-    """The data of one event of a streamed response."""
-
-    type: str
-    sequence_number: int

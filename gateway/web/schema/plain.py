@@ -1,6 +1,6 @@
 """Answers of the plain routes."""
 
-from msgspec import UNSET, Struct, UnsetType
+from msgspec import Struct
 
 
 class ErrorAnswer(Struct, forbid_unknown_fields=True):
@@ -16,6 +16,8 @@ class Usage(Struct, forbid_unknown_fields=True):
 
 
 class Generated(Struct, forbid_unknown_fields=True):
+    """The whole answer; or, where it is streamed, the last line, with what is left of its text."""
+
     response: str
     done: bool
     done_reason: str
@@ -24,12 +26,8 @@ class Generated(Struct, forbid_unknown_fields=True):
     usage: Usage
 
 
-class GeneratedLine(Struct, forbid_unknown_fields=True):
-    """A line of a streamed answer: a piece of it, or, with `done`, its end."""
+class GeneratedPiece(Struct, forbid_unknown_fields=True):
+    """A line of a streamed answer that is not its last."""
 
     response: str
     done: bool
-    done_reason: str | UnsetType = UNSET
-    model: str | UnsetType = UNSET
-    id: str | UnsetType = UNSET
-    usage: Usage | UnsetType = UNSET
