@@ -1,6 +1,5 @@
 """The operator's bounds, which are the same in every dialect, and the values that have bounds of their own."""
 
-import time
 from typing import Any
 
 import pytest
@@ -20,7 +19,6 @@ from gateway.errors import BadRequest, ContextNotAllowed
 
 POLICY = Policy(context_tokens_max=8_192, keep_alive_s_max=3_600, output_tokens_max=100)
 USER = Message("user", "hi")
-TEN_MEGABYTES = 10_000_000
 
 
 def kept(keep_alive: float, **bounds: Any) -> Any:
@@ -69,11 +67,3 @@ def test_other_texts_are_no_durations(text: str) -> None:
     with pytest.raises(BadRequest) as refused:
         seconds(text)
     assert refused.value.param == "keep_alive"
-
-
-def test_a_duration_of_megabytes_is_refused_without_being_read() -> None:
-    """Before its key is looked at, a request may cost next to nothing."""
-    before = time.process_time()
-    with pytest.raises(BadRequest):
-        seconds("1s" * (TEN_MEGABYTES // 2))
-    assert time.process_time() - before < 0.5  # it took 7 s when the pattern was tried first
