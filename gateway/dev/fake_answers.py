@@ -89,14 +89,19 @@ def _tokens(body: dict[str, Any], text: str | None, tokens: int | None) -> list[
 
 def _tool_call(tool: dict[str, Any]) -> dict[str, Any]:
     function = tool.get("function") or {}
-    call = {"index": 0, "name": function.get("name", ""), "arguments": _example(function.get("parameters") or {})}
+    arguments = _example(function.get("parameters") or {})
+    given = arguments if isinstance(arguments, dict) else {}  # a call's are an object, whatever its schema says
+    call = {"index": 0, "name": function.get("name", ""), "arguments": given}
     return {"id": "q7Zt0mK1aB3cD5eF7gH9iJ1kL3mN5oP7", "function": call}
 
 
-def _example(schema: dict[str, Any]) -> Any:
-    """Something that fits a JSON Schema of the simple kind."""
-    if schema.get("enum"):
-        return schema["enum"][0]
-    if "properties" in schema or not schema:
-        return {name: _example(part) for name, part in (schema.get("properties") or {}).items()}
+def _example(schema: Any) -> Any:
+    """Something that fits a JSON Schema of the simple kind; of any other kind, something."""
+    if not isinstance(schema, dict):
+        return "Oslo"
+    enum, properties = schema.get("enum"), schema.get("properties")
+    if isinstance(enum, list) and enum:
+        return enum[0]
+    if isinstance(properties, dict) or not schema:
+        return {name: _example(part) for name, part in (properties or {}).items()}
     return _EXAMPLES.get(str(schema.get("type")), "Oslo")

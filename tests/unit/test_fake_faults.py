@@ -13,6 +13,7 @@ from typing import Any
 import httpx
 import pytest
 
+from gateway.dev.fake_answers import generate
 from gateway.dev.fake_faults import Behaviour
 from gateway.dev.fake_ollama import FakeOllama
 
@@ -229,3 +230,23 @@ def test_on_its_own() -> None:
         finally:
             process.send_signal(signal.SIGTERM)
         assert process.wait(10) == 0
+
+
+ODD = [
+    True,
+    {"properties": 5},
+    {"enum": 5},
+    {"enum": []},
+    {"properties": {"a": True}},
+    {"type": ["string"]},
+    {"x": [1]},
+]
+
+
+@pytest.mark.parametrize("schema", ODD, ids=str)
+def test_a_tool_with_an_odd_schema_is_called_all_the_same(schema: Any) -> None:
+    tools = [{"type": "function", "function": {"name": "f", "parameters": schema}}]
+    body = {"model": "qwen3:8b", "messages": [{"role": "user", "content": "(TOOL) hi"}], "tools": tools}
+    made = generate("/api/chat", body, thinks=True, text=None, tokens=None)
+    (call,) = made.tool_calls
+    assert isinstance(call["function"]["arguments"], dict)
