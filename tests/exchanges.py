@@ -73,8 +73,7 @@ def openai(status: int, text: str) -> Meaning:
         _count(meaning, reply["usage"])
         meaning.done = meaning.finish is not None
         return meaning
-    for event in filter(None, text.split("\n\n")):
-        data = event.removeprefix("data: ")
+    for data in _events(text):
         if data == "[DONE]":
             meaning.done = True
             continue

@@ -4,6 +4,15 @@ from collections.abc import Iterable, Sequence
 
 from msgspec import Struct
 
+from gateway.errors import CloudBlocked, GatewayError, ModelNotFound, NoBackend
+
+OBJECTIONS: dict[str, type[GatewayError]] = {
+    "no_backend": NoBackend,
+    "model_not_found": ModelNotFound,
+    "cloud": CloudBlocked,
+}
+"""what each objection to a model is told as"""
+
 
 class Details(Struct, frozen=True):
     """What kind of model it is, in Ollama's words. "" and 0: the backend does not say."""

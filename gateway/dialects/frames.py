@@ -46,5 +46,6 @@ class Lines:
         return [line] if line.strip() else []
 
 
-def sse(data: bytes) -> bytes:
-    return b"data: " + data + b"\n\n"
+def sse(data: bytes, event: str = "") -> bytes:
+    """One event. Its type stands before its data, where a dialect has types."""
+    return (f"event: {event}\n".encode() if event else b"") + b"data: " + data + b"\n\n"

@@ -5,7 +5,7 @@ import re
 from msgspec import UNSET, Struct
 from msgspec.structs import replace
 
-from gateway.core.call import Upstream
+from gateway.core.call import PromptSize, Upstream
 from gateway.dialects.ollama import ChatRequest, EmbedRequest, GenerateRequest
 from gateway.errors import BadRequest, ContextNotAllowed
 
@@ -38,13 +38,13 @@ class Policy(Struct, frozen=True, kw_only=True):
     keep_alive_s_max: float
     output_tokens_max: int
 
-    def apply(self, request: Upstream) -> Upstream:
-        """The request within the bounds. Raises `ContextNotAllowed` or `BadRequest`.
+    def apply(self, request: Upstream, size: PromptSize) -> Upstream:
+        """The request, which is of that size, within the bounds. Raises `ContextNotAllowed` or `BadRequest`.
 
         `keep_alive` is brought within them rather than refused: well-known clients ask for "for ever" by default.
         """
         assert isinstance(request, ChatRequest | GenerateRequest | EmbedRequest)
-        size, context, keep_s = request.size(), request.options.num_ctx, request.keep_alive
+        context, keep_s = request.options.num_ctx, request.keep_alive
         if size.images > IMAGES_MAX:
             raise BadRequest(f"A request may hold {IMAGES_MAX} images; this one has {size.images}.")
         if size.messages > MESSAGES_MAX:

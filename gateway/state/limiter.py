@@ -4,19 +4,17 @@ from typing import Any
 
 from gateway.core.call import Admission, Bill, Call, Level, Levels, Statement
 from gateway.core.keys import Credential
+from gateway.core.routing import OBJECTIONS
 from gateway.core.usage import detail_json
 from gateway.errors import (
     AllowanceHeld,
-    CloudBlocked,
     ConcurrencyLimited,
     CostExceedsLimit,
     CreditsExhausted,
     GatewayError,
     KeysNotLoaded,
     LimitsUnavailable,
-    ModelNotFound,
     MonthlyTokensExhausted,
-    NoBackend,
     RequestsLimited,
     TokensLimited,
     Unauthorized,
@@ -30,9 +28,7 @@ REFUSALS: dict[str, type[GatewayError]] = {
     "not_ready": KeysNotLoaded,
     "ended": LimitsUnavailable,
     "unknown": Unauthorized,
-    "no_backend": NoBackend,
-    "model_not_found": ModelNotFound,
-    "cloud": CloudBlocked,
+    **OBJECTIONS,
     "too_large": CostExceedsLimit,
     "credits": CreditsExhausted,
     "month": MonthlyTokensExhausted,

@@ -11,7 +11,7 @@ from typing import Any
 from msgspec import Struct
 
 from gateway.core import limits, names
-from gateway.core.call import Call
+from gateway.core.call import Call, PromptSize
 from gateway.core.limits import Estimate
 from gateway.dialects.asked import Asked, Dialect
 from gateway.dialects.policy import Policy
@@ -92,6 +92,9 @@ class CallEndpoint:
         name = names.canonical(spelling)
         if name is None:
             raise ModelNotFound
+        upstreams = (asked.upstream, *asked.further)
+        sizes = [one.size() for one in upstreams]
+        first, *further = map(deps.policy.apply, upstreams, sizes)
         call = Call(
             id=call_id,
             credential=credential,
@@ -99,9 +102,9 @@ class CallEndpoint:
             model=name,
             streamed=asked.streamed,
             by_line=asked.streamed or asked.collected,
-            upstream=deps.policy.apply(asked.upstream),
-            further=tuple(deps.policy.apply(one) for one in asked.further),
-            estimate=_estimate(asked, deps.policy.output_tokens_max),
+            upstream=first,
+            further=tuple(further),
+            estimate=_estimate(sizes, asked.output_tokens_max, deps.policy.output_tokens_max),
             began_ms=began_ms,
             end_user=asked.end_user.replace("\0", "")[:END_USER_CHARS_MAX],
         )
@@ -125,14 +128,14 @@ async def refuse(deps: CallDeps, endpoint: str, call_id: str, reply: Reply, erro
     await reply.error(error, [(b"allow", b"POST")] if isinstance(error, MethodNotAllowed) else [])
 
 
-def _estimate(asked: Asked, output_tokens_max: int) -> Estimate:
-    sizes = [one.size() for one in (asked.upstream, *asked.further)]
-    wanted = output_tokens_max if asked.output_tokens_max is None else min(asked.output_tokens_max, output_tokens_max)
+def _estimate(sizes: list[PromptSize], wanted: int | None, output_tokens_max: int) -> Estimate:
+    """`wanted` and its bound are for the answer to each prompt."""
+    each = output_tokens_max if wanted is None else min(wanted, output_tokens_max)
     return limits.estimate(
         prompt_bytes=sum(size.text_bytes for size in sizes),
         messages=sum(size.messages for size in sizes),
         images=sum(size.images for size in sizes),
-        output_max=wanted * len(sizes),
+        output_max=each * len(sizes),
     )
 
 

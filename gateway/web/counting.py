@@ -5,16 +5,14 @@ from typing import Any
 import msgspec
 
 from gateway.core import limits, names
+from gateway.core.routing import OBJECTIONS
 from gateway.dialects.asked import Dialect
-from gateway.errors import CloudBlocked, GatewayError, MethodNotAllowed, ModelNotFound
+from gateway.errors import GatewayError, MethodNotAllowed
 from gateway.ports import Inspector
 from gateway.web import body, credentials, headers
 from gateway.web.calls import CallDeps, refuse
 from gateway.web.headers import Headers
 from gateway.web.replies import Reply
-
-_REFUSALS: dict[str, type[GatewayError]] = {"model_not_found": ModelNotFound, "cloud": CloudBlocked}
-"""what the fleet may object; that no backend answers does not matter here"""
 
 
 class CountEndpoint:
@@ -42,7 +40,8 @@ class CountEndpoint:
         asked = body.decoded(await deps.intake.read(receive, scope["headers"]), self._dialect.parse)
         name = names.canonical(asked.model)
         objection = deps.fleet.objection(name) if name else "model_not_found"
-        if objection in _REFUSALS:
-            raise _REFUSALS[objection]
-        size = deps.policy.apply(asked.upstream).size()
+        if objection and objection != "no_backend":  # nothing is asked of one
+            raise OBJECTIONS[objection]
+        size = asked.upstream.size()
+        deps.policy.apply(asked.upstream, size)
         return limits.prompt_expected(size.text_bytes, size.messages, size.images), headers.of_levels(statement.levels)

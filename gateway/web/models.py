@@ -12,20 +12,15 @@ from msgspec import Struct
 
 from gateway.core import catalogue, names
 from gateway.core.catalogue import ModelCard
-from gateway.core.routing import Backend, Details
+from gateway.core.routing import OBJECTIONS, Backend, Details
 from gateway.dialects.native import show as native_show
 from gateway.dialects.native.show import ShowAnswer, ShowRequestBody
-from gateway.errors import CloudBlocked, GatewayError, ModelMissing, ModelNotFound, NoBackend
+from gateway.errors import ModelMissing, ModelNotFound, NoBackend
 from gateway.web import body, credentials
 from gateway.web.public import LOOKS, Requested, deps_of
 
 NO_TIME = "0001-01-01T00:00:00Z"
 """what Go writes where there is no time; clients would stumble over an empty one"""
-_OBJECTIONS: dict[str, type[GatewayError]] = {
-    "no_backend": NoBackend,
-    "model_not_found": ModelNotFound,
-    "cloud": CloudBlocked,
-}
 
 
 class ModelEntry(Struct):
@@ -166,7 +161,7 @@ def _card(request: Requested, fleet: list[Backend], spelling: str) -> ModelCard:
     name = names.canonical(spelling)
     card = next((card for card in catalogue.models(fleet) if card.name == name), None)
     if card is None:
-        raise _OBJECTIONS.get(deps_of(request).fleet.objection(name or ""), ModelNotFound)(param="model")
+        raise OBJECTIONS.get(deps_of(request).fleet.objection(name or ""), ModelNotFound)(param="model")
     return card
 
 

@@ -21,12 +21,15 @@ POLICY = Policy(context_tokens_max=8_192, keep_alive_s_max=3_600, output_tokens_
 USER = Message("user", "hi")
 
 
+def applied(policy: Policy, request: ChatRequest | GenerateRequest | EmbedRequest) -> Any:
+    return policy.apply(request, request.size())
+
+
 def kept(keep_alive: float, **bounds: Any) -> Any:
-    applied = Policy(**{"context_tokens_max": 0, "keep_alive_s_max": 3_600, "output_tokens_max": 1} | bounds).apply(
-        EmbedRequest(input=["x"], keep_alive=keep_alive)
-    )
-    assert isinstance(applied, EmbedRequest)
-    return applied.keep_alive
+    policy = Policy(**{"context_tokens_max": 0, "keep_alive_s_max": 3_600, "output_tokens_max": 1} | bounds)
+    bounded = applied(policy, EmbedRequest(input=["x"], keep_alive=keep_alive))
+    assert isinstance(bounded, EmbedRequest)
+    return bounded.keep_alive
 
 
 def test_a_model_stays_as_long_as_asked_within_the_bounds() -> None:
@@ -38,9 +41,9 @@ def test_a_model_stays_as_long_as_asked_within_the_bounds() -> None:
 @pytest.mark.parametrize("tokens", [0, -1, 8_193])
 def test_a_context_out_of_bounds_is_refused_and_says_where_the_bound_is(tokens: int) -> None:
     with pytest.raises(ContextNotAllowed, match="CONTEXT_TOKENS_MAX") as refused:
-        POLICY.apply(GenerateRequest(prompt="x", options=Options(num_ctx=tokens)))
+        applied(POLICY, GenerateRequest(prompt="x", options=Options(num_ctx=tokens)))
     assert refused.value.param == "options"
-    assert POLICY.apply(GenerateRequest(prompt="x", options=Options(num_ctx=8_192)))
+    assert applied(POLICY, GenerateRequest(prompt="x", options=Options(num_ctx=8_192)))
 
 
 TOO_MUCH = {
@@ -53,7 +56,7 @@ TOO_MUCH = {
 @pytest.mark.parametrize("request_", TOO_MUCH.values(), ids=TOO_MUCH)
 def test_too_much_of_anything_is_refused(request_: ChatRequest) -> None:
     with pytest.raises(BadRequest):
-        POLICY.apply(request_)
+        applied(POLICY, request_)
 
 
 def test_durations_are_read_as_go_writes_them() -> None:

@@ -9,6 +9,7 @@ from msgspec import Struct
 from gateway.core.tally import Counts
 from gateway.dialects import asked
 from gateway.dialects.anthropic import errors as anthropic_errors
+from gateway.dialects.frames import sse
 from gateway.dialects.ollama import Reply, ToolCall
 from gateway.errors import GatewayError
 
@@ -47,7 +48,7 @@ class _Answer(asked.Renderer):
 
     def error(self, error: GatewayError) -> bytes:
         """No message_stop follows, for it is not done."""
-        return b"event: error\ndata: " + anthropic_errors.body(error, self._request_id) + b"\n\n"
+        return sse(anthropic_errors.body(error, self._request_id), "error")
 
     def _parts(self, reply: Reply) -> Iterator[Part]:
         """What one line adds, in the order of the model."""
@@ -181,4 +182,4 @@ def _usage(input_tokens: int, output_tokens: int) -> dict[str, Any]:
 
 
 def _event(kind: str, **data: Any) -> bytes:
-    return b"event: " + kind.encode() + b"\ndata: " + msgspec.json.encode({"type": kind, **data}) + b"\n\n"
+    return sse(msgspec.json.encode({"type": kind, **data}), kind)

@@ -31,7 +31,7 @@ _REFUSED = {
 def parse(body: bytes) -> Asked:
     """The hub's request. Raises `msgspec.ValidationError` or `BadRequest`, naming the field."""
     asked = _messages.decode(body)
-    upstream = _upstream(asked)
+    upstream, forced_tools = _upstream(asked)
     upstream.options = asked.sampling(temperature=asked.temperature, top_p=asked.top_p, top_k=asked.top_k)
     sequences = policy.stops(asked.stop_sequences or [], "stop_sequences")
     streamed = bool(asked.stream)
@@ -42,18 +42,19 @@ def parse(body: bytes) -> Asked:
         collected=bool(sequences) and not streamed,
         output_tokens_max=asked.max_tokens,
         end_user=(asked.metadata and asked.metadata.user_id) or "",
-        renderer=_renderer(asked, upstream, Streamed if streamed else Whole, sequences),
+        renderer=_renderer(asked, upstream, Streamed if streamed else Whole, sequences, forced_tools),
     )
 
 
 def parse_count(body: bytes) -> Asked:
     """The same of a request that is only to be counted: nothing is asked of a backend."""
     asked = _count.decode(body)
-    upstream = _upstream(asked)
-    return Asked(model=asked.model, upstream=upstream, renderer=_renderer(asked, upstream, Whole))
+    upstream, _ = _upstream(asked)
+    return Asked(model=asked.model, upstream=upstream, renderer=_renderer(asked, upstream, Whole, [], []))
 
 
-def _upstream(asked: CountTokensRequest) -> ChatRequest:
+def _upstream(asked: CountTokensRequest) -> tuple[ChatRequest, list[tools.Tool]]:
+    """The hub's request, and the tools one of which has to be called; none where none has to be."""
     for field, reason in _REFUSED.items():
         if getattr(asked, field, None):
             raise Unsupported(f"`{field}`: this gateway {reason}.", param=field)
@@ -63,14 +64,16 @@ def _upstream(asked: CountTokensRequest) -> ChatRequest:
         format=_format(asked),
         **_thinking(asked),
     )
-    return tools.offer(request, *_offered(asked))
+    offered, choice = _offered(asked)
+    return tools.offer(request, offered, choice), offered if choice == "required" else []
 
 
 def _renderer(
     asked: CountTokensRequest,
     upstream: ChatRequest,
     kind: type[Streamed] | type[Whole],
-    sequences: list[str] | None = None,
+    sequences: list[str],
+    forced_tools: list[tools.Tool],
 ) -> Callable[[str, int], spoke.Renderer]:
     size = upstream.size()
     about = About(
@@ -79,10 +82,9 @@ def _renderer(
         shows_thinking=_shows_thinking(asked),
         one_tool_use=bool(asked.tool_choice and asked.tool_choice.disable_parallel_tool_use),
     )
-    make = partial(_made, kind, about, sequences or [])
-    offered, choice = _offered(asked)
+    make = partial(_made, kind, about, sequences)
     # the text of a forced call is the call: sequences within it do not count
-    return forced.forcing(make, (tool.name for tool in offered)) if choice == "required" else make
+    return forced.forcing(make, (tool.name for tool in forced_tools)) if forced_tools else make
 
 
 def _made(

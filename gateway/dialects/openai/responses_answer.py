@@ -7,6 +7,7 @@ from msgspec import Struct
 
 from gateway.core.tally import Counts
 from gateway.dialects import asked
+from gateway.dialects.frames import sse
 from gateway.dialects.ollama import Reply, ToolCall
 from gateway.dialects.openai import logprobs as openai_logprobs
 from gateway.dialects.openai.responses_output import CallItem, Event, Item, MessageItem, ReasoningItem
@@ -145,7 +146,7 @@ class Renderer(asked.Renderer):
         frames = []
         for kind, fields in events:
             data = msgspec.json.encode({"type": kind, "sequence_number": self._sent, **fields})
-            frames.append(b"event: %b\ndata: %b\n\n" % (kind.encode(), data))
+            frames.append(sse(data, kind))
             self._sent += 1
         return b"".join(frames)
 
