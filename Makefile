@@ -24,7 +24,7 @@ run: $(VENV)/installed ## start everything: Valkey, Postgres, the gateway, a wor
 	@exec $(BIN)/llm-gateway up
 
 test: $(VENV)/installed-dev $(NPM) ## run all tests
-	@exec $(BIN)/pytest $(ARGS)
+	@exec $(BIN)/pytest --numprocesses auto --maxprocesses 4 --dist loadfile --no-loadscope-reorder $(ARGS)
 
 check: $(VENV)/installed-dev ## formatting, lint, types, import contracts: seconds
 	$(BIN)/ruff format --check --quiet .
