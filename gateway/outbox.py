@@ -46,6 +46,13 @@ class Outbox:
         self.refusal = error
         self.end()
 
+    def fail(self) -> None:
+        """The call ended in a way nobody planned for: its client must neither wait on nor take this for a good end."""
+        if self.begun and not self._ended:
+            self.leave()
+        elif not self._ended:
+            self.refuse(GatewayError())
+
     def end(self) -> None:
         self._ended = True
         self._changed.set()

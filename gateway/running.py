@@ -23,8 +23,11 @@ class Running:
 
     def _ended(self, task: asyncio.Task[None]) -> None:
         out = self._calls.pop(task)
-        out.end()  # a call that failed in a way nobody planned for must not leave its client waiting
-        if not task.cancelled() and (error := task.exception()):
+        error = None if task.cancelled() else task.exception()
+        if error or task.cancelled():
+            out.fail()
+        out.end()
+        if error:
             asyncio.get_running_loop().call_exception_handler({"message": "a call failed", "exception": error})
 
     async def drain(self, seconds: float) -> int:

@@ -3,7 +3,7 @@
 import asyncio
 from typing import Any
 
-from gateway.errors import Draining
+from gateway.errors import Draining, GatewayError
 from gateway.outbox import Outbox
 from gateway.running import Running
 from tests.fakes import turns
@@ -64,6 +64,23 @@ async def test_a_call_that_fails_as_nobody_planned_is_told_and_frees_its_client(
     running.start(broken(), out)
     assert await out.take() is None
     assert ([type(error) for error in told], len(running)) == ([ZeroDivisionError], 0)
+    assert type(out.refusal) is GatewayError
+
+
+async def test_an_answer_that_breaks_off_as_nobody_planned_is_no_good_end() -> None:
+    """Its client is cut off: a stream that just ended would look whole."""
+    running, out = Running(), Outbox()
+    asyncio.get_running_loop().set_exception_handler(lambda loop, context: None)
+
+    async def broken() -> None:
+        out.put(b"half of it")
+        raise ZeroDivisionError
+
+    running.start(broken(), out)
+    assert await out.take() == b"half of it"
+    assert await out.take() is None
+    assert out.gone
+    assert out.refusal is None
 
 
 async def test_a_cancelled_call_frees_its_client_and_is_no_failure() -> None:
