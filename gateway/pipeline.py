@@ -19,7 +19,7 @@ from gateway.dialects import ollama
 from gateway.dialects.asked import Renderer
 from gateway.dialects.frames import Lines
 from gateway.dialects.ollama import Reply
-from gateway.errors import CallAbandoned, GatewayError, MonthlyTokensExhausted, StreamBroken
+from gateway.errors import CallAbandoned, GatewayError, QuotaExceeded, StreamBroken
 from gateway.outbox import Outbox
 from gateway.ports import Exchange, Fleet, Leases, Observer
 
@@ -41,6 +41,7 @@ class Pipeline:
         except GatewayError as refusal:
             out.refuse(refusal)
             return
+        self._observer.admitted(call, out.admission)
         tally.admitted(out.admission.output_tokens_max)
         failure: GatewayError | None = None
         with anyio.CancelScope() as relaying:
@@ -121,7 +122,7 @@ def _share(admission: Admission, parts: int) -> int:
     """How many tokens each of the answers may have."""
     share = admission.output_tokens_max // parts
     if parts > 1 and not share:
-        raise MonthlyTokensExhausted
+        raise QuotaExceeded
     return share
 
 

@@ -7,10 +7,10 @@ from collections.abc import AsyncGenerator, AsyncIterator, Callable
 from contextlib import AbstractAsyncContextManager
 from typing import Protocol
 
-from gateway.core.call import Admission, Bill, Call, Statement
+from gateway.core.call import Account, Admission, Bill, Call, Explanation, Statement
 from gateway.core.catalogue import ModelCard
 from gateway.core.keys import Credential
-from gateway.core.record import KeyRecord, Spent
+from gateway.core.limits import Estimate
 from gateway.core.routing import Model
 from gateway.core.tally import Tally
 from gateway.dialects.native.pull import Progress
@@ -89,6 +89,9 @@ class Observer(Protocol):
     def refused(self, endpoint: str, call_id: str, error: GatewayError) -> None:
         """Nothing was admitted, nothing is charged."""
 
+    def admitted(self, call: Call, admission: Admission) -> None:
+        """A call was let in, perhaps only because its limits are in shadow."""
+
     def ended(self, call: Call, bill: Bill) -> None:
         """An admitted call is settled, or will be."""
 
@@ -97,21 +100,16 @@ class Observer(Protocol):
 
 
 class Inspector(Protocol):
-    async def inspect(self, credential: Credential) -> Statement:
-        """What the key has left. Raises `Unauthorized` or `LimitsUnavailable`."""
+    """What Redis knows of a key. Every method raises `LimitsUnavailable`."""
 
+    async def inspect(self, credential: Credential, source: str) -> Statement:
+        """What the key's holder, at the address `source`, has left. Raises `Unauthorized` or `AddressNotAllowed`."""
 
-class Keys(Protocol):
-    """The truth about keys, for the admin API. Every method raises `StoreUnavailable` when the database is away."""
+    async def statement(self, key_id: str) -> Statement:
+        """The same for an operator: of any key, also one that is revoked. Raises `KeyNotFound`."""
 
-    async def create(self, record: KeyRecord) -> KeyRecord: ...
+    async def team(self, team_id: str) -> tuple[str, Account]:
+        """The month, and what the team has used of it. Raises `KeysNotLoaded` while Redis does not have the team."""
 
-    async def page(self, after: str | None) -> tuple[list[KeyRecord], str | None]: ...
-
-    async def revoke(self, key_id: str) -> KeyRecord | None: ...
-
-
-class Directory(Protocol):
-    """What the replicas read of keys. Raises `LimitsUnavailable`."""
-
-    async def publish(self, record: KeyRecord, spent: Spent | None) -> None: ...
+    async def explain(self, key_id: str, model: str, estimate: Estimate) -> Explanation:
+        """What admission would say of such a call. Changes nothing. Raises `KeyNotFound`."""

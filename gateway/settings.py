@@ -5,7 +5,7 @@ in the gateway reads the environment.
 """
 
 import re
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import Annotated, Any, get_args, get_origin, get_type_hints
 from urllib.parse import urlsplit
@@ -13,13 +13,20 @@ from urllib.parse import urlsplit
 import msgspec
 from msgspec import Meta, Struct
 
+from gateway.core import addresses
+from gateway.core.keys import SHARDS_MAX
+from gateway.core.limits import Limits
+from gateway.dotenv import read as read_dotenv
+
 URL_SCHEMES = {
     "OLLAMA_BASE_URL": ("http", "https"),
-    "REDIS_URL": ("redis", "rediss", "unix"),
+    "REDIS_URL": ("redis", "rediss", "unix", "redis+cluster", "rediss+cluster"),
     "DATABASE_URL": ("postgresql", "postgres"),
 }
 ADMIN_SECRET_CHARS_MIN = 16
-SHARDS_MAX = 256
+ADDRESSES = ("OLLAMA_BASE_URL", "CORS_ORIGINS")
+"""lists in which a slash at an end means nothing"""
+PEPPER_CHARS_MIN = 32
 PORT_MAX = 65_535
 _HOST = re.compile(r"[a-z0-9][a-z0-9.-]*(:[0-9]{1,5})?", re.ASCII)
 _ORIGIN = re.compile(r"[a-z][a-z0-9+.-]*://(\[[0-9a-f:.]+\]|[a-z0-9][a-z0-9.-]*)(:[0-9]{1,5})?", re.ASCII)
@@ -50,6 +57,32 @@ class Settings(Struct, frozen=True, kw_only=True, rename="upper"):
     admin_secret: Annotated[
         str, _about("Opens the admin API (X-Admin-Secret), at least 16 characters; empty: the admin API is off.")
     ] = ""
+    admin_secret_previous: Annotated[
+        str, _about("A second admin secret that works too, for a rotation without an outage.")
+    ] = ""
+    admin_port: Annotated[
+        int, _about("Port of its own for the admin API, which PORT then has no more; 0: it is on PORT.", ge=0, le=65535)
+    ] = 0
+    admin_failures_per_min: Annotated[
+        int, _about("Wrong admin secrets an address may send a minute before it is not heard.", ge=1, le=1_000_000)
+    ] = 5
+    key_pepper: Annotated[
+        str, _about("Makes the stored digests of keys HMACs, at least 32 characters; empty: plain SHA-256.")
+    ] = ""
+    key_pepper_previous: Annotated[
+        tuple[str, ...], _about("Former peppers, comma-separated: keys stored under them go on working.")
+    ] = ()
+    key_failures_per_min: Annotated[
+        int,
+        _about("Requests without a valid key an address may send a minute before 401 turns 429.", ge=1, le=1_000_000),
+    ] = 20
+    trusted_proxies: Annotated[
+        tuple[str, ...],
+        _about("Networks of proxies whose X-Forwarded-For is believed, as CIDRs; else all their clients are one."),
+    ] = ()
+    shadow_limits: Annotated[
+        bool, _about("Count what limits would refuse, and refuse nobody. Invalid keys are refused all the same.")
+    ] = False
     ollama_base_url: Annotated[tuple[str, ...], _about("Ollama nodes, comma-separated.", min_length=1)] = (
         "http://localhost:11434",
     )
@@ -63,7 +96,11 @@ class Settings(Struct, frozen=True, kw_only=True, rename="upper"):
     ollama_idle_timeout: Annotated[Seconds, _about("Longest silence within a streamed answer.")] = 60.0
     ollama_total_timeout: Annotated[Seconds, _about("Longest whole answer.")] = 1800.0
     redis_url: Annotated[
-        str, _about("Redis >= 7 or Valkey >= 7.2, as redis://, rediss:// or unix://; empty: `up` embeds one.")
+        str,
+        _about(
+            "Redis >= 7 or Valkey >= 7.2, as redis://, rediss:// or unix://; a cluster as redis+cluster:// or "
+            "rediss+cluster:// with one or more of its nodes, comma-separated; empty: `up` embeds one."
+        ),
     ] = ""
     redis_timeout_ms: Annotated[int, _about("Longest wait for one decision of Redis.", ge=10, le=60_000)] = 250
     shards: Annotated[
@@ -114,6 +151,16 @@ class Settings(Struct, frozen=True, kw_only=True, rename="upper"):
     def __repr__(self) -> str:
         return f"<Settings {self.host}:{self.port}>"  # never a secret or a connection string
 
+    def defaults(self) -> Limits:
+        """The limits of a key that says nothing of them, and whose tier says nothing either."""
+        return Limits(
+            rate_limit_per_min=self.default_rate_limit_per_min, monthly_token_limit=self.default_monthly_token_limit
+        )
+
+    def admin_secrets(self) -> tuple[str, ...]:
+        """Those that open the admin API; none: it is off."""
+        return tuple(secret for secret in (self.admin_secret, self.admin_secret_previous) if secret)
+
 
 def _is_place(text: str) -> bool:
     """Whether it is host, host:port, [address]:port or nothing. Postgres takes several, separated by commas."""
@@ -132,7 +179,7 @@ def load(env: Mapping[str, str], dotenv: Path | None = None) -> Settings:
     Raises `SettingsError` with one line for each bad value and each name in `dotenv` that no setting has.
     """
     problems: list[str] = []
-    written = _read_dotenv(dotenv, problems) if dotenv and dotenv.is_file() else {}
+    written = read_dotenv(dotenv, NAMES, problems) if dotenv and dotenv.is_file() else {}
     values: dict[str, Any] = {}
     hints = get_type_hints(Settings, include_extras=True)
     for field in msgspec.structs.fields(Settings):
@@ -141,10 +188,14 @@ def load(env: Mapping[str, str], dotenv: Path | None = None) -> Settings:
         if text is None or (text.strip() == "" and field.default != ""):
             continue
         try:
-            values[name] = _value(text.strip(), hints[field.name])
+            values[name] = _value(name, text.strip(), hints[field.name])
         except msgspec.ValidationError as error:
             problems.append(f"{name}: {_say(error)}")
     problems += filter(None, (_problem(name, value) for name, value in values.items()))
+    if not problems and values.get("ADMIN_SECRET_PREVIOUS") and not values.get("ADMIN_SECRET"):
+        problems.append("ADMIN_SECRET_PREVIOUS is set, but ADMIN_SECRET is not: without it the admin API is off")
+    if values.get("ADMIN_PORT") and values["ADMIN_PORT"] == values.get("PORT", Settings().port):
+        problems.append("ADMIN_PORT is PORT: choose another one, or leave it out")
     if problems:
         raise SettingsError(problems)
     return msgspec.convert(values, Settings)
@@ -155,16 +206,43 @@ def _problem(name: str, value: Any) -> str:
     if name in URL_SCHEMES:
         urls = (value,) if isinstance(value, str) else value
         return next(filter(None, (_url_problem(name, url) for url in urls if url)), "")
-    if name == "ADMIN_SECRET" and value and len(value) < ADMIN_SECRET_CHARS_MIN:
-        return f"ADMIN_SECRET is too short: use at least {ADMIN_SECRET_CHARS_MIN} characters"
-    if name == "ADMIN_SECRET" and not (value.isascii() and value.isprintable()):
-        return "ADMIN_SECRET: use printable ASCII characters, as it travels in a header"
+    if name in ("ADMIN_SECRET", "ADMIN_SECRET_PREVIOUS"):
+        return _secret_problem(name, value)
+    if name in ("KEY_PEPPER", "KEY_PEPPER_PREVIOUS"):
+        return _pepper_problem(name, [value] if isinstance(value, str) else value)
+    if name == "TRUSTED_PROXIES":
+        return _networks_problem(name, value)
     if name == "CORS_ORIGINS":
         return _origins_problem(value)
     if name == "PULL_REGISTRIES" and not all(map(_HOST.fullmatch, value)):
         return "PULL_REGISTRIES must be host names, such as registry.ollama.ai, with a port where it is needed"
     if name == "SHARDS" and SHARDS_MAX % value:
         return f"SHARDS is {value}: use a power of two up to {SHARDS_MAX}"
+    return ""
+
+
+def _secret_problem(name: str, secret: str) -> str:
+    if secret and len(secret) < ADMIN_SECRET_CHARS_MIN:
+        return f"{name} is too short: use at least {ADMIN_SECRET_CHARS_MIN} characters"
+    if not (secret.isascii() and secret.isprintable()):
+        return f"{name}: use printable ASCII characters, as it travels in a header"
+    return ""
+
+
+def _pepper_problem(name: str, peppers: Sequence[str]) -> str:
+    if any(0 < len(pepper) < PEPPER_CHARS_MIN for pepper in peppers):
+        return f"{name} is too short: use at least {PEPPER_CHARS_MIN} characters"
+    if any("," in pepper for pepper in peppers):
+        return f"{name} must have no comma: it would be split when it becomes a former one"
+    return ""
+
+
+def _networks_problem(name: str, networks: tuple[str, ...]) -> str:
+    try:
+        for network in networks:
+            addresses.bounds(network)
+    except ValueError:
+        return f"{name} must be networks such as 10.0.0.0/8 or fd00::/8, or single addresses"
     return ""
 
 
@@ -191,12 +269,13 @@ def _url_problem(name: str, url: str) -> str:
     return ""
 
 
-def _value(text: str, hint: Any) -> Any:
+def _value(name: str, text: str, hint: Any) -> Any:
     """The text as the setting's type. Lists are comma-separated; booleans are true/false, yes/no, on/off, 1/0."""
     base = get_args(hint)[0] if get_origin(hint) is Annotated else hint
     raw: Any = text
     if get_origin(base) is tuple:
-        raw = [part.strip().rstrip("/") for part in text.split(",") if part.strip()]
+        ending = "/" if name in ADDRESSES else ""
+        raw = [part.strip().rstrip(ending) for part in text.split(",") if part.strip()]
     elif base is bool:
         raw = _WORDS.get(text.lower(), text)
     return msgspec.convert(raw, hint, strict=False)
@@ -210,34 +289,3 @@ def _say(error: msgspec.ValidationError) -> str:
     for kind, words in _KINDS.items():
         text = text.replace(f"Expected `{kind}`", f"must be {words}")
     return text
-
-
-def _read_dotenv(path: Path, problems: list[str]) -> dict[str, str]:
-    """NAME=value lines; `#` comments, `export ` and a pair of quotes are allowed. Adds a problem for each bad line."""
-    found: dict[str, str] = {}
-    try:
-        lines = path.read_text("utf-8-sig").splitlines()
-    except (OSError, UnicodeError):
-        problems.append(f"{path.name} cannot be read as UTF-8 text")
-        return {}
-    for number, line in enumerate(lines, 1):
-        text = line.strip().removeprefix("export ").strip()
-        if not text or text.startswith("#"):
-            continue
-        name, equals, value = text.partition("=")
-        name, value = name.strip(), value.strip()
-        if not equals:
-            problems.append(f"{path.name} line {number}: expected NAME=value")
-        elif name not in NAMES:
-            problems.append(f"{path.name} line {number}: no setting is called {name}{_nearest(name)}")
-        else:
-            quoted = len(value) > 1 and value[0] == value[-1] and value[0] in "\"'"
-            found[name] = value[1:-1] if quoted else value.split(" #", 1)[0].strip()
-    return found
-
-
-def _nearest(name: str) -> str:
-    from difflib import get_close_matches
-
-    close = get_close_matches(name.upper(), NAMES, n=1)
-    return f" (did you mean {close[0]}?)" if close else ""

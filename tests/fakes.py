@@ -17,7 +17,8 @@ from gateway.core.call import Admission, Bill, Call, Levels
 from gateway.core.catalogue import ModelCard
 from gateway.core.keys import Credential
 from gateway.core.limits import Estimate, Limits
-from gateway.core.record import KeyRecord, Spent
+from gateway.core.pricing import ANY, MICRO, Price, PriceList
+from gateway.core.record import ApiKey, KeyRecord, Secret, Spent
 from gateway.core.routing import Model
 from gateway.core.tally import Tally
 from gateway.dialects.asked import Asked
@@ -25,17 +26,25 @@ from gateway.dialects.ollama import GenerateRequest
 from gateway.dialects.openai import chat_answer as openai_answer
 from gateway.errors import BackendBusy, GatewayError, LimitsUnavailable, RequestsLimited, Unauthorized
 from gateway.state.directory import KeyDirectory
+from gateway.state.failures import Failures
 from gateway.state.functions import Functions, source
+from gateway.state.inspector import RedisInspector
 from gateway.state.limiter import REFUSALS, RedisLimiter
 
 KEY = keys.mint("llm", bytes(32))
 STRANGER = keys.mint("llm", bytes(range(32)))
 MODEL = "llama3.2:3b"
+SOURCE = f"{0xFFFF7F000001:032x}"
+"""127.0.0.1"""
+FREE_FAILURES = 10**6
+"""failures a minute, where a test is not about them"""
+PRICES = (Price(model=ANY, valid_from_ms=0, per_request_micro=MICRO),)
 AT_US = 1_795_292_735_107_000  # 2026-11-21
+MONTH = "202611"
 
 
 def credential_of(key: str) -> Credential:
-    found = keys.read(key)
+    found = keys.Peppers().credential(key)
     assert found
     return found
 
@@ -46,11 +55,12 @@ def call_id(number: int) -> str:
 
 def call(number: int = 1, **changes: Any) -> Call:
     """A call with the id of this number."""
-    estimate = Estimate(prompt_max=20, prompt_expected=10, expected=30, output_max=100)
+    estimate = Estimate(prompt_max=20, prompt_expected=10, output_max=100)
     return replace(
         Call(
             id=call_id(number),
             credential=credential_of(KEY),
+            source=SOURCE,
             endpoint="/v1/chat/completions",
             model=MODEL,
             streamed=True,
@@ -125,7 +135,7 @@ class FakeLeases:
         if not self._left:
             raise RequestsLimited(retry_after_s=1)
         self._left -= 1
-        self._open[call.id] = Admission(at_ms=0, output_tokens_max=call.estimate.output_max, levels=Levels())
+        self._open[call.id] = Admission(0, call.estimate.output_max, Levels())
 
     def progressed(self, tally: Tally) -> None:
         pass
@@ -151,6 +161,9 @@ class FakeObserver:
 
     def refused(self, endpoint: str, call_id: str, error: GatewayError) -> None:
         self.refusals.append(error)
+
+    def admitted(self, call: Call, admission: Admission) -> None:
+        pass
 
     def ended(self, call: Call, bill: Bill) -> None:
         self.bills.append(bill)
@@ -245,10 +258,13 @@ def clocked(library: str) -> str:
 class Bench:
     """The real functions in a real Redis, on a clock that the test moves, with one key. Synchronous underneath."""
 
-    def __init__(self, url: str) -> None:
+    def __init__(self, url: str, library: str | None = None) -> None:
         self.redis = redis.Redis.from_url(url)
-        functions = Functions(self, clocked(source()))
+        functions = Functions(self, clocked(library or source()))
+        self.functions = functions
+        self.failures = Failures(functions, 1, lambda: self.now_us // 1000, per_min=FREE_FAILURES)
         self.limiter = RedisLimiter(functions, 1)
+        self.inspector = RedisInspector(functions, 1, self.failures)
         self.directory = KeyDirectory(self, functions, 1)
         self.version = 0
         self.now_us = AT_US
@@ -265,9 +281,11 @@ class Bench:
         self.set_clock(self.now_us + us)
 
     async def publish(self, limits: Limits, spent: Spent | None = None, key: str = KEY, **changes: Any) -> None:
-        """A new version of the key, and everything known."""
+        """A new version of the key, everything known and, unless there are others, the usual price."""
         self.version += 1
-        await self.directory.publish(record(limits, version=self.version, key=key, **changes), spent)
+        await self.directory.publish_prices(PriceList(1, PRICES))
+        figures = spent or Spent(month=MONTH)
+        await self.directory.publish(record(limits, version=self.version, key=key, **changes), figures)
         assert await self.directory.mark_ready(0, await self.directory.begin(0))
 
     def everything(self) -> dict[bytes, bytes]:
@@ -288,23 +306,18 @@ class Bench:
         self.redis.close()
 
 
-def record(limits: Limits, *, version: int = 1, key: str = KEY, **changes: Any) -> KeyRecord:
-    """What Postgres would know of the key."""
-    credential = credential_of(key)
-    return replace(
-        KeyRecord(
-            id=credential.key_id,
-            digest=credential.digest,
-            last_four=key[-4:],
-            label="",
-            owner_email="",
-            enabled=True,
-            version=version,
-            limits=limits,
-            created_at_ms=0,
-        ),
-        **changes,
+def record(
+    limits: Limits, *, version: int = 1, key: str = KEY, multiplier_milli: int = 1_000, **changes: Any
+) -> KeyRecord:
+    """What a replica would know of the key."""
+    digest, pepper_id = keys.Peppers().digest(key)
+    one = ApiKey(
+        id=credential_of(key).key_id,
+        secrets=(Secret(digest=digest, pepper_id=pepper_id, last_four=key[-4:], created_at_ms=0),),
+        version=version,
+        limits=limits,
     )
+    return KeyRecord(replace(one, **changes), limits, multiplier_milli)
 
 
 async def refused(admission: Any) -> GatewayError:

@@ -14,6 +14,8 @@ import redis.asyncio
 from openai import AsyncOpenAI
 
 from gateway.dev.process import Child
+from gateway.state import keyspace
+from gateway.state.slots import is_cluster, node_urls
 from workers.migrate import migrate
 
 ADMIN_SECRET = "an admin secret for tests only"
@@ -35,12 +37,15 @@ class World:
             "DATABASE_URL": database_url,
             "OLLAMA_BASE_URL": ",".join(ollama_urls),
             "ADMIN_SECRET": ADMIN_SECRET,
+            "ADMIN_FAILURES_PER_MIN": "1000000",  # every test comes from one address
+            "KEY_FAILURES_PER_MIN": "1000000",
             "DATA_DIR": str(directory),
             **env,
         }
         self.replicas: list[tuple[Child, str]] = []
         self.workers: list[Child] = []
-        self.redis = redis.asyncio.Redis.from_url(redis_url, decode_responses=True)
+        self.shards = int(self._env.get("SHARDS", "1"))
+        self.redis: Any = _client(redis_url)
         self.http = httpx.AsyncClient(timeout=60, limits=httpx.Limits(max_connections=None))
 
     @property
@@ -93,7 +98,7 @@ class World:
             async with asyncio.timeout(within_s):
                 while True:
                     rows = await connection.fetch("SELECT * FROM usage_logs ORDER BY created_at, id")
-                    if len(rows) >= count and not await self.redis.xlen("{s00}:usage"):
+                    if len(rows) >= count and not await self._waiting():
                         break
                     await asyncio.sleep(POLL_S)
         finally:
@@ -103,7 +108,11 @@ class World:
 
     async def leases(self) -> int:
         """How many calls Redis takes for running."""
-        return int(await self.redis.zcard("{s00}:leases"))
+        return sum([await self.redis.zcard(keyspace.leases(shard)) for shard in range(self.shards)])
+
+    async def _waiting(self) -> int:
+        """Usage events that are no rows yet."""
+        return sum([await self.redis.xlen(keyspace.usage(shard)) for shard in range(self.shards)])
 
     def log(self, name: str) -> str:
         return (self._directory / f"{name}.log").read_text()
@@ -147,6 +156,12 @@ async def running(world: World, replicas: int = 1, workers: int = 1) -> AsyncIte
         await world.stop()
 
 
+def _client(url: str) -> Any:
+    if is_cluster(url):
+        return redis.asyncio.RedisCluster.from_url(node_urls(url)[0], decode_responses=True)
+    return redis.asyncio.Redis.from_url(url, decode_responses=True)
+
+
 def bearer(key: str) -> dict[str, str]:
     return {"Authorization": f"Bearer {key}"}
 
@@ -154,6 +169,11 @@ def bearer(key: str) -> dict[str, str]:
 def chat(content: str = "Why is the sky blue? One sentence.", **fields: Any) -> dict[str, Any]:
     """The body of a chat request."""
     return {"model": "llama3.2:3b", "messages": [{"role": "user", "content": content}], **fields}
+
+
+def credits_left(balance: int, *, of: int) -> dict[str, int]:
+    """What GET /v1/usage says of credits when no call runs."""
+    return {"balance": balance, "held": 0, "granted": of, "charged": of - balance}
 
 
 def _free_port() -> int:

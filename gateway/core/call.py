@@ -37,6 +37,8 @@ class Call(Struct, frozen=True, kw_only=True):
 
     id: str
     credential: Credential
+    source: str
+    """the client's address, as `core.addresses.digits`"""
     endpoint: str
     model: str
     streamed: bool
@@ -64,10 +66,22 @@ class Level(Struct, frozen=True):
 
 
 class Levels(Struct, frozen=True):
-    """The limits a reply reports; None where the key has no such limit (or the key is not known)."""
+    """The limits a reply reports: of each kind the one that has least left, be it the key's, its team's or a model's.
+
+    None where there is no such limit (or the key is not known).
+    """
 
     requests: Level | None = None
     tokens: Level | None = None
+
+
+def tightest(one: Levels, other: Levels) -> Levels:
+    """Of each kind the limit that has less left."""
+
+    def less(first: Level | None, second: Level | None) -> Level | None:
+        return min((level for level in (first, second) if level), key=lambda level: level.left, default=None)
+
+    return Levels(less(one.requests, other.requests), less(one.tokens, other.tokens))
 
 
 class Admission(Struct, frozen=True):
@@ -76,6 +90,8 @@ class Admission(Struct, frozen=True):
     at_ms: int
     output_tokens_max: int
     levels: Levels
+    shadow: str = ""
+    """why it would have been refused, were its limits not in shadow"""
 
 
 class Trip(Struct, frozen=True):
@@ -87,24 +103,82 @@ class Trip(Struct, frozen=True):
 
 
 class Bill(Struct, frozen=True, kw_only=True):
-    """What a call came to. `credits_micro` is what it earned; Redis never charges beyond what was reserved."""
+    """What a call came to. Redis knows the price of its admission, and charges it when the call is to be `paid`."""
 
     prompt_tokens: int
     completion_tokens: int
-    credits_micro: int
+    paid: bool
     estimated: bool
+    whole: bool
+    """whether the answer ended by itself, so that its length says something about others"""
     detail: Detail
 
 
-class Statement(Struct, frozen=True, kw_only=True):
-    """What a key may do and has used this month. None: unlimited, or no credits kept."""
+class ModelLevels(Struct, frozen=True):
+    """What the limits of some models' calls leave. `models` is the glob they are named by."""
 
-    month: str
+    models: str
+    levels: Levels
+
+
+class Account(Struct, frozen=True, kw_only=True):
+    """What a key or a team may do and has used this month. None: unlimited, or no credits kept.
+
+    Spent and held are apart: what is held by running calls comes back in part when they end.
+    """
+
     monthly_tokens: int | None
     tokens_spent: int
     tokens_held: int
-    credit_micro: int | None
+    granted_micro: int | None
+    charged_micro: int
     credit_held_micro: int
     concurrency: int | None
     running: int
     levels: Levels
+    """of its own limits, for all models"""
+    models: tuple[ModelLevels, ...] = ()
+    shadow: dict[str, int] = {}
+    """how many calls it would have refused, by reason, were its limits not in shadow"""
+    used_ms: dict[str, int] = {}
+    """last use of each of a key's secrets, by the first digits of its digest"""
+
+
+class Statement(Struct, frozen=True, kw_only=True):
+    """What a key is told of itself, or an operator of it. `models`: globs of those it may use; empty: all."""
+
+    month: str
+    models: tuple[str, ...]
+    scopes: tuple[str, ...]
+    key: Account
+    team_id: str = ""
+    team: Account | None = None
+
+    @property
+    def levels(self) -> Levels:
+        """What headers tell of it: of key and team the tighter limits."""
+        return self.key.levels if self.team is None else tightest(self.key.levels, self.team.levels)
+
+
+class Limited(Struct, frozen=True, kw_only=True):
+    """One limit that a call would meet. `whose`: key or team; `what`: requests, tokens, each also of a glob of models,
+    concurrency, month, credits (millionths)."""
+
+    whose: str
+    what: str
+    limit: int
+    left: int
+    needed: int
+    left_after: int
+    wait_ms: int
+
+
+class Explanation(Struct, frozen=True, kw_only=True):
+    """What admission would say. `reason` is "" for a call that would come in."""
+
+    reason: str
+    whose: str
+    wait_ms: int | None
+    output_tokens_max: int
+    price_micro: int
+    limits: tuple[Limited, ...]

@@ -6,6 +6,7 @@ from collections.abc import Iterable
 from msgspec import Struct
 from msgspec.structs import replace
 
+from gateway.core.names import allowed
 from gateway.core.routing import Backend, Loaded, Model
 
 _NUMBERS = re.compile(r"\d+", re.ASCII)
@@ -23,16 +24,16 @@ class ModelCard(Struct, frozen=True):
         return self.copy.modified_s
 
 
-def visible(backends: Iterable[Backend], allowed: frozenset[str] | None) -> list[Backend]:
-    """The healthy backends with those of their models that a key may use; None: all of them."""
+def visible(backends: Iterable[Backend], globs: tuple[str, ...]) -> list[Backend]:
+    """The healthy backends with those of their models that fit one of a key's `globs`; none: all of them."""
     healthy = [backend for backend in backends if backend.healthy]
-    if allowed is None:
+    if not globs:
         return healthy
     return [
         replace(
             backend,
-            models={name: model for name, model in backend.models.items() if name in allowed},
-            loaded={name: loaded for name, loaded in backend.loaded.items() if name in allowed},
+            models={name: model for name, model in backend.models.items() if allowed(globs, name)},
+            loaded={name: loaded for name, loaded in backend.loaded.items() if allowed(globs, name)},
         )
         for backend in healthy
     ]

@@ -12,6 +12,8 @@ SPELLING_CHARS_MAX = 400
 _REGISTRY, _NAMESPACE, _TAG = "registry.ollama.ai", "library", "latest"
 _FORM = re.compile(r"[a-z0-9][a-z0-9._:/-]*", re.ASCII)
 _OF_HOSTS = re.compile("[.:]")
+_GLOB = re.compile(r"[a-z0-9*][a-z0-9*._:/-]*", re.ASCII)
+_STARS = re.compile(r"\*+")
 
 
 def canonical(name: str) -> str | None:
@@ -33,6 +35,24 @@ def canonical(name: str) -> str | None:
         return None
     found = "/".join([*parents, f"{model}:{tag or _TAG}"])
     return found if len(found) <= NAME_CHARS_MAX else None
+
+
+def glob(text: str) -> str | None:
+    """A glob of canonical names (`*`: any characters), or the one spelling of a name; None when it is neither."""
+    text = text.strip().lower()
+    if "*" not in text:
+        return canonical(text)
+    return text if len(text) <= NAME_CHARS_MAX and _GLOB.fullmatch(text) else None
+
+
+def matches(glob: str, name: str) -> bool:
+    """Whether a canonical name fits a glob: `matches` of owner.lua."""
+    return re.fullmatch(".*".join(map(re.escape, _STARS.split(glob))), name) is not None
+
+
+def allowed(globs: tuple[str, ...], name: str) -> bool:
+    """Whether a key that may use `globs` may use the model; none: all."""
+    return not globs or any(matches(one, name) for one in globs)
 
 
 def registry(name: str) -> str:

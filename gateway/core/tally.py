@@ -3,7 +3,7 @@
 What is charged:
   success       what the backend counted; the price of the call
   client gone   the prompt's estimate once a backend had it, every chunk seen; the price if there was a chunk
-  replica stops the same, if there was a chunk
+  cut by us     the same, if there was a chunk: the replica stops, the key is revoked
   failure       nothing: a failed call is refunded in full
 
 A backend's own figures are believed within bounds, so that a broken one can neither empty an account nor write a row
@@ -16,12 +16,14 @@ from msgspec.structs import replace
 from gateway.core.call import Bill, Call
 from gateway.core.limits import tokens_expected
 from gateway.core.usage import DURATION_MS_MAX, TOKENS_MAX, Detail
-from gateway.errors import CallAbandoned, Draining
+from gateway.errors import CallAbandoned, Draining, KeyRevoked
 
 NS_PER_MS = 1_000_000
 SYSTEM_TOKENS_MAX = 4_096
 """what a model's own system text and templates may add to a prompt beyond what was reserved for it"""
 FINISH_REASON_CHARS_MAX = 32
+CUT_BY_US = (Draining.code, KeyRevoked.code)
+"""ends that are no fault of the answer's: what was delivered is paid"""
 
 
 class Counts(Struct, frozen=True, kw_only=True):
@@ -127,18 +129,19 @@ class Tally:
     def bill(self, now_ms: int) -> Bill:
         status, _ = self._end
         if status == "ok" and self._counts:
-            return self._bill(self._counts, now_ms, earned=True)
-        if status == CallAbandoned.code or (status == Draining.code and self.completion_tokens):
+            return self._bill(self._counts, now_ms, paid=True, whole=not self._counts.estimated)
+        if status == CallAbandoned.code or (status in CUT_BY_US and self.completion_tokens):
             seen = Counts(prompt_tokens=self.prompt_tokens, completion_tokens=self.completion_tokens, estimated=True)
-            return self._bill(seen, now_ms, earned=self.completion_tokens > 0)
-        return self._bill(Counts(), now_ms, earned=False)
+            return self._bill(seen, now_ms, paid=self.completion_tokens > 0)
+        return self._bill(Counts(), now_ms, paid=False)
 
-    def _bill(self, counts: Counts, now_ms: int, *, earned: bool) -> Bill:
+    def _bill(self, counts: Counts, now_ms: int, *, paid: bool, whole: bool = False) -> Bill:
         return Bill(
             prompt_tokens=min(counts.prompt_tokens, TOKENS_MAX),
             completion_tokens=min(counts.completion_tokens, TOKENS_MAX),
-            credits_micro=self._call.estimate.price_micro if earned else 0,
+            paid=paid,
             estimated=counts.estimated,
+            whole=whole,
             detail=self._detail(counts, now_ms),
         )
 

@@ -49,8 +49,13 @@ class UsageEvent(Struct, frozen=True, kw_only=True):
     prompt_tokens: int
     completion_tokens: int
     credits_micro: int
+    """charged to the key"""
     estimated: bool
     detail: Detail
+    team_id: str = ""
+    """the team it was in when the call was admitted; "" for none"""
+    team_credits_micro: int = 0
+    """charged to the team"""
 
 
 class BadEvent(ValueError):
@@ -80,6 +85,8 @@ def decode(fields: Mapping[bytes, bytes]) -> UsageEvent:
             credits_micro=int(fields[b"credits"]),
             estimated=fields[b"estimated"] == b"1",
             detail=_detail.decode(fields[b"detail"]),
+            team_id=fields.get(b"team", b"").decode("ascii"),
+            team_credits_micro=int(fields.get(b"team_credits", b"0")),
         )
     except KeyError as error:
         raise BadEvent(f"field {error.args[0].decode()} is missing") from None
@@ -92,12 +99,14 @@ def decode(fields: Mapping[bytes, bytes]) -> UsageEvent:
 def _check(event: UsageEvent) -> None:
     if not 0 <= event.prompt_tokens <= TOKENS_MAX or not 0 <= event.completion_tokens <= TOKENS_MAX:
         raise BadEvent("tokens out of range")
-    if not 0 <= event.credits_micro <= CREDITS_MICRO_MAX:
+    if not 0 <= event.credits_micro <= CREDITS_MICRO_MAX or not 0 <= event.team_credits_micro <= CREDITS_MICRO_MAX:
         raise BadEvent("credits out of range")
     if not _MONTH.fullmatch(event.month) or not AT_MS_MIN <= event.at_ms < 2**42:
         raise BadEvent("time out of range")
     if not _KEY_ID.fullmatch(event.key_id):
         raise BadEvent("key is no key id")
+    if event.team_id and not _KEY_ID.fullmatch(event.team_id):
+        raise BadEvent("team is no team id")
     for value in msgspec.structs.astuple(event.detail):
         if isinstance(value, str) and "\0" in value:
             raise BadEvent("NUL in text")  # Postgres text cannot hold it

@@ -41,10 +41,22 @@ class LimitsUnavailable(Unavailable):
     code = "limits_unavailable"
 
 
+class TeamElsewhere(LimitsUnavailable):
+    """This key's team lives in another shard since SHARDS was changed: an operator has to move the key out of it."""
+
+    code = "team_elsewhere"
+
+
 class KeysNotLoaded(LimitsUnavailable):
     """The gateway is still reading its keys back. Nothing was charged; try again shortly."""
 
     code = "keys_not_loaded"
+
+
+class NotInForceYet(Unavailable):
+    """The change is saved, and comes into force when the gateway's Redis is back: there is no need to send it again."""
+
+    code = "not_in_force_yet"
 
 
 class NoBackend(Unavailable):

@@ -24,6 +24,10 @@ class RateLimited(GatewayError):
     retry_after_s = 1
 
 
+class FailuresLimited(RateLimited):
+    """Too many requests from this address had no valid key or secret. Try again after the seconds in Retry-After."""
+
+
 class RequestsLimited(RateLimited):
     """This key is over its requests per minute. Try again after the seconds in Retry-After."""
 

@@ -40,7 +40,7 @@ class ContextExceeded(BadRequest):
 
 
 class CostExceedsLimit(BadRequest):
-    """This call alone is larger than a limit of the key: waiting is no use. Shorten the prompt or lower max_tokens."""
+    """This prompt alone is larger than a limit of the key: waiting is no use. Shorten it."""
 
     code = "cost_exceeds_limit"
 
@@ -49,6 +49,12 @@ class Unauthorized(GatewayError):
     """This gateway does not know that API key. Send a valid one as `Authorization: Bearer KEY` or `X-API-Key: KEY`."""
 
     status, code = 401, "invalid_api_key"
+
+
+class KeyRevoked(Unauthorized):
+    """This API key was revoked while its call ran. What had been delivered is charged."""
+
+    code = "key_revoked"
 
 
 class AdminUnauthorized(GatewayError):
@@ -93,6 +99,18 @@ class RegistryBlocked(Forbidden):
     code = "registry_blocked"
 
 
+class AddressNotAllowed(Forbidden):
+    """This API key may not be used from the address that this request comes from."""
+
+    code = "address_not_allowed"
+
+
+class ScopeMissing(Forbidden):
+    """This API key may not be used for that. Ask the operator of this gateway for one that may."""
+
+    code = "scope_missing"
+
+
 class RouteNotFound(GatewayError):
     """This gateway has no such route. GET /docs lists those it has."""
 
@@ -116,6 +134,36 @@ class KeyNotFound(GatewayError):
     """There is no API key with that id."""
 
     status, code = 404, "key_not_found"
+
+
+class TeamNotFound(GatewayError):
+    """There is no team with that id."""
+
+    status, code = 404, "team_not_found"
+
+
+class TierNotFound(GatewayError):
+    """There is no tier with that name."""
+
+    status, code = 404, "tier_not_found"
+
+
+class PriceNotFound(GatewayError):
+    """There is no price with that id."""
+
+    status, code = 404, "price_not_found"
+
+
+class Conflict(GatewayError):
+    """What is there already forbids this change."""
+
+    status, code = 409, "conflict"
+
+
+class IdempotencyMismatch(Conflict):
+    """Another request came with this Idempotency-Key. Send a new key with every new request."""
+
+    code = "idempotency_mismatch"
 
 
 class BodyTooSlow(GatewayError):

@@ -40,7 +40,8 @@ def connect(url: str, timeout_ms: int) -> Redis:
 class Pipe:
     """Sends commands in batches, one at a time: `start`, then `call`, then `close`.
 
-    Whatever is sent through it must be safe to run twice, as all functions of `lua/` are.
+    Whatever is sent through it must be safe to run twice, as all functions of `lua/` are; `blame` may count one failure
+    too many.
     """
 
     def __init__(self, redis: Redis, timeout_ms: int) -> None:

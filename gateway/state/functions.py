@@ -17,7 +17,21 @@ from gateway.errors import LimitsUnavailable
 NAME = "LIBRARY"
 """stands in the source for the library's name"""
 DIGEST_CHARS = 12
-VERBS = ("admit", "inspect", "publish", "reap", "renew", "settle", "void")
+SHARED = ("clock", "bucket", "owner", "price", "output", "verdict", "lease")
+"""parts of the library that define no function of Redis' own, in the order in which they build on each other"""
+VERBS = (
+    "admit",
+    "blame",
+    "explain",
+    "inspect",
+    "inspect_team",
+    "publish",
+    "reap",
+    "renew",
+    "reprice",
+    "settle",
+    "void",
+)
 
 
 class Calls(Protocol):
@@ -29,7 +43,7 @@ class Calls(Protocol):
 def source() -> str:
     """The whole library as FUNCTION LOAD takes it, but for its name."""
     folder = files("gateway.state") / "lua"
-    parts = [(folder / f"{name}.lua").read_text("utf-8") for name in ("prelude", *VERBS)]
+    parts = [(folder / f"{name}.lua").read_text("utf-8") for name in (*SHARED, *VERBS)]
     return f"#!lua name={NAME}\n" + "\n".join(parts)
 
 

@@ -1,21 +1,29 @@
 """Every name in Redis, and nothing else makes one.
 
-    name                     type    what                               written by            expires
-    {sNN}:ready              string  the shard holds the whole key set  worker (hydrate)      never
-    {sNN}:hydrating:<mark>   string  a hydration began on this data     worker (hydrate)      in an hour
-    {sNN}:key:<key id>       hash    who a key is, what it may do       admin API, hydrate    never
-    {sNN}:account:<key id>   hash    credit, tokens of the month        functions, hydrate    never
-    {sNN}:requests:<key id>  hash    bucket of requests per minute      admit, void           when full again
-    {sNN}:tokens:<key id>    hash    bucket of tokens per minute        admit, settle         when full again
-    {sNN}:running:<key id>   zset    open calls by deadline             admit, renew, settle  1 h after the last change
-    {sNN}:lease:<call id>    hash    what a call holds, or that it      admit, renew, settle  1 h after its end
-                                     has been settled
-    {sNN}:leases             zset    all open calls of the shard        admit, renew, settle  never
-    {sNN}:usage              stream  usage events not stored yet        settle, reap          entries: when committed
-    {sNN}:usage:dead         stream  events no row can be made of       worker                never
+    name                          type    what                             written by            expires
+    {sNN}:ready                   string  the shard holds every key        worker (hydrate)      never
+    {sNN}:hydrating:<mark>        string  a hydration began on this data   worker (hydrate)      in an hour
+    {sNN}:prices                  hash    prices of all models             admin API, hydrate    never
+    {sNN}:key:<key id>            hash    who a key is, what it may do     admin API, hydrate    never
+    {sNN}:account:<key id>        hash    credits, tokens of the month     functions, hydrate    never
+    {sNN}:buckets:<key id>        hash    requests, tokens per minute      admit, settle, void   when all are full
+    {sNN}:running:<key id>        zset    open calls by deadline           admit, renew, settle  1 h after a change
+    {sNN}:outputs:<key id>        hash    how long answers of a model are  settle                30 days after one
+    {sNN}:team:<team id>          hash    what a team may do               admin API, hydrate    never
+    {sNN}:team-account:<team id>  hash    as account                       functions, hydrate    never
+    {sNN}:team-buckets:<team id>  hash    as buckets                       admit, settle, void   when all are full
+    {sNN}:team-running:<team id>  zset    as running                       admit, renew, settle  1 h after a change
+    {sNN}:lease:<call id>         hash    what a call holds, or that it    admit, renew, settle  1 h after its end
+                                          has been settled
+    {sNN}:leases                  zset    all open calls of the shard      admit, renew, settle  never
+    {sNN}:usage                   stream  usage events not stored yet      settle, reap          when committed
+    {sNN}:usage:dead              stream  events no row can be made of     worker                never
+    {sNN}:failures:<address>      string  an address' failures to say      blame                 when full again
+                                          who it is
 
-NN is CRC16(key id) modulo the setting SHARDS. Everything that one call touches carries one hash tag, so the same
-functions run unchanged on Redis Cluster. A test compares this table with the names that are made.
+NN is CRC16 of the id (of a key, a team, an address) modulo the setting SHARDS. Everything that one call touches carries
+one hash tag, so the same functions run unchanged on Redis Cluster; a key is in the shard of its team. A test compares
+this table with the names that are made.
 """
 
 from gateway.core.keys import shard_of
@@ -35,6 +43,10 @@ def hydrating(shard: int, mark: str) -> str:
     return f"{shard_tag(shard)}:hydrating:{mark}"
 
 
+def prices(shard: int) -> str:
+    return f"{shard_tag(shard)}:prices"
+
+
 def leases(shard: int) -> str:
     return f"{shard_tag(shard)}:leases"
 
@@ -51,16 +63,42 @@ def usage_dead(shard: int) -> str:
     return f"{shard_tag(shard)}:usage:dead"
 
 
+def failures(address: str, shards: int) -> str:
+    return f"{shard_tag(shard_of(address, shards))}:failures:{address}"
+
+
 class KeyNames:
     """The names that belong to one API key."""
 
-    __slots__ = ("account", "key", "requests", "running", "shard", "tokens")
+    __slots__ = ("account", "buckets", "key", "outputs", "running", "shard")
 
     def __init__(self, key_id: str, shards: int) -> None:
         self.shard = shard_of(key_id, shards)
         tag = shard_tag(self.shard)
         self.key = f"{tag}:key:{key_id}"
         self.account = f"{tag}:account:{key_id}"
-        self.requests = f"{tag}:requests:{key_id}"
-        self.tokens = f"{tag}:tokens:{key_id}"
+        self.buckets = f"{tag}:buckets:{key_id}"
         self.running = f"{tag}:running:{key_id}"
+        self.outputs = f"{tag}:outputs:{key_id}"
+
+    def all(self) -> list[str]:
+        """In the order in which the functions take them (`owners_at` in owner.lua)."""
+        return [self.key, self.account, self.buckets, self.running, self.outputs]
+
+
+class TeamNames:
+    """The names that belong to one team."""
+
+    __slots__ = ("account", "buckets", "running", "shard", "team")
+
+    def __init__(self, team_id: str, shards: int) -> None:
+        self.shard = shard_of(team_id, shards)
+        tag = shard_tag(self.shard)
+        self.team = f"{tag}:team:{team_id}"
+        self.account = f"{tag}:team-account:{team_id}"
+        self.buckets = f"{tag}:team-buckets:{team_id}"
+        self.running = f"{tag}:team-running:{team_id}"
+
+    def all(self) -> list[str]:
+        """In the order in which the functions take them, behind those of the key."""
+        return [self.team, self.account, self.buckets, self.running]

@@ -13,7 +13,8 @@ from msgspec import Struct
 from gateway.core.call import Admission, Bill, Call
 from gateway.core.tally import Tally, if_lost
 from gateway.core.usage import detail_json
-from gateway.errors import GatewayError, KeysNotLoaded, LeaseLost, LimitsUnavailable
+from gateway.errors import GatewayError, KeysNotLoaded, LimitsUnavailable, TeamElsewhere, Unauthorized
+from gateway.state.failures import Failures
 from gateway.state.limiter import RedisLimiter
 
 RENEW_MS = 5_000
@@ -34,13 +35,24 @@ class _Open(Struct):
 class RedisLeases:
     """Keeps `ports.Leases`. `run` must be running while calls are; `clock_ms` is monotonic.
 
-    `on_late` hears of a call that somebody else had settled before this replica did.
+    A decision takes `decision_ms` at most. `on_late` hears of a call that somebody else had settled before this replica
+    did.
     """
 
-    def __init__(self, limiter: RedisLimiter, clock_ms: Callable[[], int], on_late: Callable[[Call], None]) -> None:
+    def __init__(
+        self,
+        limiter: RedisLimiter,
+        failures: Failures,
+        clock_ms: Callable[[], int],
+        on_late: Callable[[Call], None],
+        *,
+        decision_ms: int,
+    ) -> None:
         self._limiter = limiter
+        self._failures = failures
         self._clock_ms = clock_ms
         self._on_late = on_late
+        self._decision_s = decision_ms / 1000
         self._open: dict[str, _Open] = {}
         self._bills: dict[str, tuple[Call, Bill]] = {}
         self._doubtful: dict[str, Call] = {}
@@ -56,15 +68,22 @@ class RedisLeases:
 
     async def open(self, call: Call, tally: Tally, cut: Callable[[GatewayError], object], objection: str) -> Admission:
         try:
-            admission = await self._limiter.admit(call, objection, detail_json(if_lost(call)))
-        except KeysNotLoaded:
+            async with asyncio.timeout(self._decision_s):  # however many questions it takes
+                admission = await self._admit(call, objection)
+        except (KeysNotLoaded, TeamElsewhere):
             raise
-        except LimitsUnavailable:
+        except (LimitsUnavailable, TimeoutError):
             if self.unsettled < UNSETTLED_CALLS_MAX:
                 self._doubtful[call.id] = call
-            raise
+            raise LimitsUnavailable from None
         self._open[call.id] = _Open(call, tally, cut, self._clock_ms())
         return admission
+
+    async def _admit(self, call: Call, objection: str) -> Admission:
+        try:
+            return await self._limiter.admit(call, objection, detail_json(if_lost(call)))
+        except Unauthorized as error:
+            raise await self._failures.failed(call.source, error) from None
 
     def progressed(self, tally: Tally) -> None:
         if tally.completion_tokens - tally.reported_tokens >= RENEW_TOKENS:
@@ -119,10 +138,11 @@ class RedisLeases:
     async def _renew(self, lease: _Open, now: int) -> None:
         tally = lease.tally
         tokens = tally.completion_tokens
-        if await self._limiter.renew(lease.call, tally.prompt_tokens, tokens):
+        lost = await self._limiter.renew(lease.call, tally.prompt_tokens, tokens)
+        if lost is None:
             lease.renewed_ms, tally.reported_tokens = now, tokens
         elif lease.call.id in self._open:
-            lease.cut(LeaseLost())
+            lease.cut(lost())
 
 
 async def _all(work: list[Coroutine[None, None, None]]) -> None:

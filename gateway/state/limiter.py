@@ -1,33 +1,46 @@
-"""The limit functions as a port: admit, renew, settle, inspect. A verdict is Redis' alone; doubt is 503, never 401."""
+"""The limit functions as a port: admit, renew, settle. A verdict is Redis' alone; doubt is 503, never 401."""
 
 from typing import Any
 
-from gateway.core.call import Admission, Bill, Call, Level, Levels, Statement
-from gateway.core.keys import Credential
+from gateway.core.call import Admission, Bill, Call, Level, Levels
 from gateway.core.routing import OBJECTIONS
 from gateway.core.usage import detail_json
 from gateway.errors import (
+    AddressNotAllowed,
     AllowanceHeld,
     ConcurrencyLimited,
     CostExceedsLimit,
     CreditsExhausted,
     GatewayError,
+    KeyRevoked,
     KeysNotLoaded,
+    LeaseLost,
     LimitsUnavailable,
+    ModelNotFound,
     MonthlyTokensExhausted,
     RequestsLimited,
+    ScopeMissing,
     TokensLimited,
     Unauthorized,
 )
 from gateway.state import keyspace
 from gateway.state.functions import Functions
+from gateway.state.teams import Teams
 
 LEASE_MS = 15_000
+INFERENCE = "inference"
+TEAM = "team"
+TEAM_WORDS = "The limit is one of the key's team."
+LOST: dict[int, type[GatewayError]] = {0: LeaseLost, 2: KeyRevoked}
+"""what `renew` says of a call that has to end"""
 
 REFUSALS: dict[str, type[GatewayError]] = {
     "not_ready": KeysNotLoaded,
     "ended": LimitsUnavailable,
     "unknown": Unauthorized,
+    "network": AddressNotAllowed,
+    "scope": ScopeMissing,
+    "model": ModelNotFound,
     **OBJECTIONS,
     "too_large": CostExceedsLimit,
     "credits": CreditsExhausted,
@@ -40,129 +53,107 @@ REFUSALS: dict[str, type[GatewayError]] = {
 
 
 class RedisLimiter:
-    """Calls the functions of `lua/` with the keys each declares, and turns their replies into records and errors."""
+    """Calls the functions of `lua/` with the keys each declares, and turns their replies into records and errors.
 
-    def __init__(self, functions: Functions, shards: int) -> None:
+    `shadow`: limits are counted and refuse nobody, whatever the keys say.
+    """
+
+    def __init__(self, functions: Functions, shards: int, *, shadow: bool = False) -> None:
         self._functions = functions
         self._shards = shards
+        self._shadow = shadow
+        self._teams = Teams(shards)
 
     async def admit(self, call: Call, objection: str, detail: bytes) -> Admission:
-        names = keyspace.KeyNames(call.credential.key_id, self._shards)
-        reply = await self._functions.call(
-            "admit",
-            [*_reading(names), keyspace.lease(names.shard, call.id), keyspace.leases(names.shard)],
-            [
-                call.id,
-                call.credential.key_id,
-                call.credential.digest,
-                objection,
-                call.estimate.prompt_max,
-                call.estimate.expected,
-                call.estimate.output_max,
-                call.estimate.price_micro,
-                LEASE_MS,
-                call.estimate.prompt_expected,
-                detail,
-            ],
+        key_id, shard = call.credential.key_id, self._shard(call)
+        before = [
+            keyspace.ready(shard),
+            keyspace.prices(shard),
+            keyspace.lease(shard, call.id),
+            keyspace.leases(shard),
+        ]
+        asked: list[str | int | bytes] = [
+            ",".join(call.credential.digests),
+            call.source,
+            INFERENCE,
+            objection,
+            call.model,
+            call.estimate.prompt_max,
+            call.estimate.prompt_expected,
+            call.estimate.output_max,
+            LEASE_MS,
+            int(self._shadow),
+            detail,
+        ]
+        reply = await self._teams.ask(
+            key_id, lambda owners, team: self._functions.call("admit", before + owners, [call.id, key_id, team, *asked])
         )
-        granted, reason, wait_ms, at_ms, output_tokens_max = reply[:5]
-        levels = _levels(reply[5:])
+        granted, reason, whose, wait_ms, at_ms, output_tokens_max = reply[:6]
+        levels = levels_of(reply[6:12])
         if not granted:
-            raise _refusal(reason.decode(), wait_ms, levels)
-        return Admission(at_ms=at_ms, output_tokens_max=output_tokens_max, levels=levels)
+            raise refusal(reason.decode(), whose.decode(), wait_ms, levels)
+        return Admission(at_ms, output_tokens_max, levels, reply[12].decode())
 
     async def void(self, call: Call) -> None:
         """Undo an admission whose reply was lost; does nothing when there was none."""
-        names = keyspace.KeyNames(call.credential.key_id, self._shards)
-        await self._functions.call(
-            "void", [*_closing(names, call.id), names.requests], [call.id, call.credential.key_id]
-        )
+        await self._end("void", call, [])
 
-    async def renew(self, call: Call, prompt_tokens: int, completion_tokens: int) -> bool:
-        """Keep the lease, note the tokens so far. False: the call was taken for dead and has been settled."""
-        names = keyspace.KeyNames(call.credential.key_id, self._shards)
-        reply = await self._functions.call(
-            "renew",
-            [names.running, keyspace.lease(names.shard, call.id), keyspace.leases(names.shard)],
-            [call.id, call.credential.key_id, LEASE_MS, prompt_tokens, completion_tokens],
-        )
-        return bool(reply)
+    async def renew(self, call: Call, prompt_tokens: int, completion_tokens: int) -> type[GatewayError] | None:
+        """Keep the lease, note the tokens so far. Why the call must end, if it must."""
+        reply = await self._end("renew", call, [LEASE_MS, prompt_tokens, completion_tokens])
+        return LOST.get(reply[0])
 
     async def settle(self, call: Call, bill: Bill) -> bool:
         """Charge and record the call, once however often it is asked. False: it was settled or never open."""
-        names = keyspace.KeyNames(call.credential.key_id, self._shards)
-        reply = await self._functions.call(
+        reply = await self._end(
             "settle",
-            [*_closing(names, call.id), keyspace.usage(names.shard)],
+            call,
             [
-                call.id,
-                call.credential.key_id,
                 bill.prompt_tokens,
                 bill.completion_tokens,
-                bill.credits_micro,
+                int(bill.paid),
                 int(bill.estimated),
+                int(bill.whole),
                 detail_json(bill.detail),
             ],
+            keyspace.usage(self._shard(call)),
         )
-        return bool(reply)
+        return bool(reply[0])
 
     async def reap(self, shard: int, key_id: str, call_id: str, grace_ms: int) -> bool:
         """Settle the call of a replica that died, if its lease is `grace_ms` past its deadline. Whether it did."""
-        names = keyspace.KeyNames(key_id, self._shards)
-        reply = await self._functions.call(
-            "reap", [*_closing(names, call_id), keyspace.usage(shard)], [call_id, key_id, grace_ms]
+        before = [keyspace.lease(shard, call_id), keyspace.leases(shard), keyspace.usage(shard)]
+        reply = await self._teams.ask(
+            key_id,
+            lambda owners, team: self._functions.call("reap", before + owners, [call_id, key_id, team, grace_ms]),
         )
-        return bool(reply)
+        return bool(reply[0])
 
-    async def inspect(self, credential: Credential) -> Statement:
-        names = keyspace.KeyNames(credential.key_id, self._shards)
-        reply = await self._functions.call("inspect", _reading(names), [credential.digest])
-        if not reply[0]:
-            raise _refusal(reply[1].decode(), -1, Levels())
-        _, _, month, monthly, spent, held, credit, credit_held, concurrency, running = reply[:10]
-        return Statement(
-            month=month.decode(),
-            monthly_tokens=_or_none(monthly),
-            tokens_spent=spent,
-            tokens_held=held,
-            credit_micro=_or_none(credit),
-            credit_held_micro=credit_held,
-            concurrency=_or_none(concurrency),
-            running=running,
-            levels=_levels(reply[10:]),
+    async def _end(self, verb: str, call: Call, args: list[Any], *more: str) -> list[Any]:
+        """A function on a call's lease. `more`: keys that come behind those of the lease."""
+        key_id, shard = call.credential.key_id, self._shard(call)
+        before = [keyspace.lease(shard, call.id), keyspace.leases(shard), *more]
+        return await self._teams.ask(
+            key_id, lambda owners, team: self._functions.call(verb, before + owners, [call.id, key_id, team, *args])
         )
 
-
-def _reading(names: keyspace.KeyNames) -> list[str]:
-    """The keys that show who a key is and what it has left, in the order of admit.lua and inspect.lua."""
-    return [keyspace.ready(names.shard), names.key, names.account, names.requests, names.tokens, names.running]
+    def _shard(self, call: Call) -> int:
+        return keyspace.KeyNames(call.credential.key_id, self._shards).shard
 
 
-def _closing(names: keyspace.KeyNames, call_id: str) -> list[str]:
-    """The keys that whatever ends a lease touches, in the order of settle.lua, void.lua and reap.lua."""
-    return [
-        names.key,
-        names.account,
-        names.tokens,
-        names.running,
-        keyspace.lease(names.shard, call_id),
-        keyspace.leases(names.shard),
-    ]
-
-
-def _refusal(reason: str, wait_ms: int, levels: Levels) -> GatewayError:
+def refusal(reason: str, whose: str, wait_ms: int, levels: Levels) -> GatewayError:
+    """The error for a function's reason. `wait_ms` is negative where waiting does not help."""
     error = REFUSALS[reason](retry_after_s=-(-wait_ms // 1000) if wait_ms > 0 else None)
+    if whose == TEAM:
+        error = type(error)(f"{error.message} {TEAM_WORDS}", retry_after_s=error.retry_after_s)
     error.levels = levels
     return error
 
 
-def _levels(reply: list[Any]) -> Levels:
+def levels_of(reply: list[Any]) -> Levels:
+    """<levels> of the functions."""
     return Levels(requests=_level(*reply[:3]), tokens=_level(*reply[3:6]))
 
 
 def _level(limit: int, left: int, reset_ms: int) -> Level | None:
     return None if limit < 0 else Level(limit, left, reset_ms)
-
-
-def _or_none(number: int) -> int | None:
-    return None if number < 0 else number

@@ -18,6 +18,12 @@ class Metrics:
         self.refusals = Counter(
             "gateway_refusals", "Requests refused before admission, by error code.", ["code"], registry=registry
         )
+        self.shadow_refusals = Counter(
+            "gateway_shadow_refusals",
+            "Calls let in that limits in shadow would have refused, by reason.",
+            ["reason"],
+            registry=registry,
+        )
         self.tokens = Counter(
             "gateway_tokens", "Tokens of ended calls; kind is prompt or completion.", ["kind"], registry=registry
         )

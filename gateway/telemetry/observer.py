@@ -1,6 +1,6 @@
 """What becomes of every request, as metrics and as one log line a call. Keeps `ports.Observer`."""
 
-from gateway.core.call import Bill, Call
+from gateway.core.call import Admission, Bill, Call
 from gateway.errors import GatewayError
 from gateway.telemetry.logs import Log
 from gateway.telemetry.metrics import Metrics
@@ -14,6 +14,11 @@ class CallObserver:
     def refused(self, endpoint: str, call_id: str, error: GatewayError) -> None:
         self._metrics.refusals.labels(error.code).inc()
         self._log.debug("refused", request_id=call_id, endpoint=endpoint, code=error.code)
+
+    def admitted(self, call: Call, admission: Admission) -> None:
+        if admission.shadow:
+            self._metrics.shadow_refusals.labels(admission.shadow).inc()
+            self._log.info("would_refuse", request_id=call.id, key_id=call.credential.key_id, reason=admission.shadow)
 
     def ended(self, call: Call, bill: Bill) -> None:
         detail, metrics = bill.detail, self._metrics

@@ -28,7 +28,8 @@ from gateway.outbox import Outbox
 from gateway.pipeline import Pipeline
 from gateway.ports import Fleet, Observer
 from gateway.running import Running
-from gateway.web import body, credentials
+from gateway.web import body
+from gateway.web.credentials import Door
 from gateway.web.replies import Reply
 
 RUNNING_CALLS_MAX = 20_000
@@ -41,6 +42,7 @@ class CallDeps(Struct, frozen=True, kw_only=True):
     pipeline: Pipeline
     fleet: Fleet
     running: Running
+    door: Door
     clock_ms: Callable[[], int]
     clock_s: Callable[[], float]
     new_id: Callable[[], str]
@@ -72,7 +74,7 @@ class CallEndpoint:
         deps.running.start(deps.pipeline.run(call, renderer, out), out)
         watcher = asyncio.create_task(_watch(receive, out))
         try:
-            await reply.answer(out, renderer, call.streamed)
+            await reply.answer(out, renderer, call.streamed, call.estimate.output_max)
         finally:
             watcher.cancel()
             out.leave()
@@ -86,7 +88,7 @@ class CallEndpoint:
             raise MethodNotAllowed
         if len(deps.running) >= RUNNING_CALLS_MAX:
             raise Overloaded
-        credential = credentials.presented(scope["headers"])
+        credential, source = deps.door.presented(scope)
         asked = body.decoded(await deps.intake.read(receive, scope["headers"]), self._dialect.parse)
         spelling = model or asked.model or self._default_model(deps)
         name = names.canonical(spelling)
@@ -98,6 +100,7 @@ class CallEndpoint:
         call = Call(
             id=call_id,
             credential=credential,
+            source=source,
             endpoint=self.endpoint,
             model=name,
             streamed=asked.streamed,

@@ -9,7 +9,7 @@ from gateway.core.routing import OBJECTIONS
 from gateway.dialects.asked import Dialect
 from gateway.errors import GatewayError, MethodNotAllowed
 from gateway.ports import Inspector
-from gateway.web import body, credentials, headers
+from gateway.web import body, headers
 from gateway.web.calls import CallDeps, refuse
 from gateway.web.headers import Headers
 from gateway.web.replies import Reply
@@ -36,10 +36,11 @@ class CountEndpoint:
         """An estimate, for only a backend that evaluates the prompt can count it; and the key's limits as headers."""
         if scope["method"] != "POST":
             raise MethodNotAllowed
-        statement = await inspector.inspect(credentials.presented(scope["headers"]))
+        statement = await inspector.inspect(*deps.door.presented(scope))
         asked = body.decoded(await deps.intake.read(receive, scope["headers"]), self._dialect.parse)
         name = names.canonical(asked.model)
-        objection = deps.fleet.objection(name) if name else "model_not_found"
+        usable = name is not None and names.allowed(statement.models, name)
+        objection = deps.fleet.objection(name) if name and usable else "model_not_found"
         if objection and objection != "no_backend":  # nothing is asked of one
             raise OBJECTIONS[objection]
         size = asked.upstream.size()

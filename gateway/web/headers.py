@@ -1,9 +1,11 @@
-"""Response headers that tell a client about its limits, in OpenAI's names. Pure."""
+"""Response headers that tell a client about its limits: in OpenAI's names, and as the IETF's draft has them. Pure."""
 
-from gateway.core.call import Level, Levels, Trip
+from gateway.core.call import Admission, Level, Levels, Trip
 from gateway.errors import GatewayError
 
 Headers = list[tuple[bytes, bytes]]
+WINDOW_S = 60
+"""of every limit that is told in headers"""
 
 EXPOSED = (
     "x-request-id",
@@ -15,6 +17,9 @@ EXPOSED = (
     "x-ratelimit-limit-tokens",
     "x-ratelimit-remaining-tokens",
     "x-ratelimit-reset-tokens",
+    "ratelimit",
+    "ratelimit-policy",
+    "x-gateway-max-tokens",
     "x-gateway-backend",
     "x-gateway-queue-ms",
     "x-gateway-upstream-ms",
@@ -23,10 +28,32 @@ EXPOSED = (
 
 
 def of_levels(levels: Levels | None) -> Headers:
-    """x-ratelimit-{limit,remaining,reset}-{requests,tokens}; reset as OpenAI writes it, such as 1.5s."""
+    """x-ratelimit-{limit,remaining,reset}-{requests,tokens}; reset as OpenAI writes it, such as 1.5s.
+
+    RateLimit and RateLimit-Policy say the same as draft-ietf-httpapi-ratelimit-headers does: q a window of w seconds, r
+    left, t seconds until it is whole.
+    """
     if levels is None:
         return []
-    return _of_level(b"requests", levels.requests) + _of_level(b"tokens", levels.tokens)
+    named = {b"requests": levels.requests, b"tokens": levels.tokens}
+    known = {name: level for name, level in named.items() if level is not None}
+    if not known:
+        return []
+    policy = b", ".join(b'"%s";q=%d;w=%d' % (name, level.limit, WINDOW_S) for name, level in known.items())
+    state = b", ".join(
+        b'"%s";r=%d;t=%d' % (name, level.left, -(-level.reset_ms // 1000)) for name, level in known.items()
+    )
+    own = [header for name, level in known.items() for header in _of_level(name, level)]
+    return [*own, (b"ratelimit-policy", policy), (b"ratelimit", state)]
+
+
+def of_admission(admission: Admission | None, output_tokens_wanted: int) -> Headers:
+    """The limits of an admitted call; and the cap of its answer, where an allowance made it less than was asked."""
+    if admission is None:
+        return []
+    cap = admission.output_tokens_max
+    shrunk = [(b"x-gateway-max-tokens", b"%d" % cap)] if cap < output_tokens_wanted else []
+    return of_levels(admission.levels) + shrunk
 
 
 def of_trip(trip: Trip | None) -> Headers:
@@ -46,9 +73,7 @@ def of_error(error: GatewayError) -> Headers:
     return wait + of_levels(error.levels)
 
 
-def _of_level(kind: bytes, level: Level | None) -> Headers:
-    if level is None:
-        return []
+def _of_level(kind: bytes, level: Level) -> Headers:
     return [
         (b"x-ratelimit-limit-" + kind, b"%d" % level.limit),
         (b"x-ratelimit-remaining-" + kind, b"%d" % level.left),

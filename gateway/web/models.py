@@ -1,6 +1,6 @@
 """The models of all backends as one library, as OpenAI and as Ollama list them; for holders of a key.
 
-The names a key may use are applied in one place: `_fleet`. Keys have no such lists yet, so that is all of them.
+The names a key may use are applied in one place: `_fleet`.
 """
 
 from typing import Any
@@ -16,7 +16,7 @@ from gateway.core.routing import OBJECTIONS, Backend, Details
 from gateway.dialects.native import show as native_show
 from gateway.dialects.native.show import ShowAnswer, ShowRequestBody
 from gateway.errors import ModelMissing, ModelNotFound, NoBackend
-from gateway.web import body, credentials
+from gateway.web import body
 from gateway.web.public import LOOKS, Requested, deps_of
 
 NO_TIME = "0001-01-01T00:00:00Z"
@@ -142,8 +142,8 @@ async def show(request: Requested) -> ShowAnswer:
 async def _fleet(request: Requested) -> list[Backend]:
     """The backends as the presented key sees them. Raises `Unauthorized`, or what keeps its limits from being read."""
     deps = deps_of(request)
-    await deps.inspector.inspect(credentials.presented(request.scope["headers"]))
-    return catalogue.visible(deps.snapshot(), allowed=None)
+    statement = await deps.inspector.inspect(*deps.door.presented(request.scope))
+    return catalogue.visible(deps.snapshot(), statement.models)
 
 
 async def _answering(request: Requested) -> list[Backend]:

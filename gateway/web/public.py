@@ -9,12 +9,13 @@ from litestar.enums import HttpMethod
 from msgspec import Struct
 
 from gateway.core import pricing
-from gateway.core.call import Level, Statement
+from gateway.core.call import Account, Level, Statement
 from gateway.core.routing import Backend
 from gateway.ports import Fleet, Inspector, Library
 from gateway.telemetry.metrics import CONTENT_TYPE, Metrics
-from gateway.web import credentials, headers
+from gateway.web import headers
 from gateway.web.body import Intake
+from gateway.web.credentials import Door
 
 CHECK_S = 1.0
 LOOKS = (HttpMethod.GET, HttpMethod.HEAD)
@@ -26,6 +27,7 @@ class PublicDeps(Struct, frozen=True, kw_only=True):
     """What these routes need. The checks raise when their part is away; `gauges` brings the metrics up to date."""
 
     inspector: Inspector
+    door: Door
     fleet: Fleet
     library: Library
     intake: Intake
@@ -76,11 +78,13 @@ class Month(Struct, kw_only=True):
     held: int
 
 
-class Credits(Struct):
-    """Credits left, and how many of them running calls have reserved."""
+class Credits(Struct, kw_only=True):
+    """Granted ever less charged ever is the balance; `held` of it is reserved by running calls."""
 
     balance: float
     held: float
+    granted: float
+    charged: float
 
 
 class Running(Struct):
@@ -88,15 +92,38 @@ class Running(Struct):
     now: int
 
 
-class UsageReport(Struct, kw_only=True):
-    """What the presented key may do and has used. null: no such limit."""
+class ModelReport(Struct):
+    """What the limits of the calls to some models leave; `models` is a glob of their names."""
 
-    key_id: str
+    models: str
     requests_per_min: Window | None
     tokens_per_min: Window | None
+
+
+class AccountReport(Struct, kw_only=True):
+    """What a key or a team may do and has used. null: no such limit."""
+
+    requests_per_min: Window | None
+    tokens_per_min: Window | None
+    model_limits: list[ModelReport]
     monthly_tokens: Month
     credits: Credits | None
     concurrency: Running
+    would_refuse: dict[str, int]
+    """of limits in shadow: how many calls they would have refused, by reason"""
+
+
+class TeamReport(AccountReport, kw_only=True):
+    """What all keys of a team share."""
+
+    team_id: str
+
+
+class UsageReport(AccountReport, kw_only=True):
+    """The limits of a key and, where it is in one, of its team: a call has to fit both."""
+
+    key_id: str
+    team: TeamReport | None
 
 
 Requested = Request[Any, Any, Any]
@@ -144,28 +171,52 @@ def metrics(request: Requested) -> Response[bytes]:
 
 @get("/v1/usage", operation_id="usage", summary="What this key has used and has left", tags=["usage"], security=KEY)
 async def usage(request: Requested) -> Response[UsageReport]:
-    credential = credentials.presented(request.scope["headers"])
-    statement = await deps_of(request).inspector.inspect(credential)
+    deps = deps_of(request)
+    credential, source = deps.door.presented(request.scope)
+    statement = await deps.inspector.inspect(credential, source)
     more = {name.decode(): value.decode() for name, value in headers.of_levels(statement.levels)}
-    return Response(_report(credential.key_id, statement), headers=more)
+    return Response(report(credential.key_id, statement), headers=more)
 
 
-def _report(key_id: str, statement: Statement) -> UsageReport:
-    credit = statement.credit_micro
-    return UsageReport(
-        key_id=key_id,
-        requests_per_min=_window(statement.levels.requests),
-        tokens_per_min=_window(statement.levels.tokens),
-        monthly_tokens=Month(
-            month=f"{statement.month[:4]}-{statement.month[4:]}",
-            limit=statement.monthly_tokens,
-            spent=statement.tokens_spent,
-            held=statement.tokens_held,
+def report(key_id: str, statement: Statement) -> UsageReport:
+    """A statement as its key's holder, or an operator, reads it."""
+    shared = statement.team
+    team = None if shared is None else TeamReport(team_id=statement.team_id, **_account(statement.month, shared))
+    return UsageReport(key_id=key_id, team=team, **_account(statement.month, statement.key))
+
+
+def team_report(team_id: str, month: str, account: Account) -> TeamReport:
+    return TeamReport(team_id=team_id, **_account(month, account))
+
+
+def _account(month: str, account: Account) -> dict[str, Any]:
+    return {
+        "requests_per_min": _window(account.levels.requests),
+        "tokens_per_min": _window(account.levels.tokens),
+        "model_limits": [
+            ModelReport(one.models, _window(one.levels.requests), _window(one.levels.tokens)) for one in account.models
+        ],
+        "monthly_tokens": Month(
+            month=f"{month[:4]}-{month[4:]}",
+            limit=account.monthly_tokens,
+            spent=account.tokens_spent,
+            held=account.tokens_held,
         ),
-        credits=None
-        if credit is None
-        else Credits(pricing.credits(credit), pricing.credits(statement.credit_held_micro)),
-        concurrency=Running(statement.concurrency, statement.running),
+        "credits": credits_of(account),
+        "concurrency": Running(account.concurrency, account.running),
+        "would_refuse": account.shadow,
+    }
+
+
+def credits_of(account: Account) -> Credits | None:
+    """None: none are counted."""
+    if account.granted_micro is None:
+        return None
+    return Credits(
+        balance=pricing.credits(account.granted_micro - account.charged_micro),
+        held=pricing.credits(account.credit_held_micro),
+        granted=pricing.credits(account.granted_micro),
+        charged=pricing.credits(account.charged_micro),
     )
 
 

@@ -23,6 +23,7 @@ class Reply:
         self._call_id = call_id
         self._beat_s = beat_s
         self._routing_headers = routing_headers
+        self._output_tokens_wanted = 0
 
     async def whole(self, status: int, data: bytes, more: Headers) -> None:
         await self._start(status, b"application/json", [(b"content-length", b"%d" % len(data)), *more])
@@ -32,8 +33,9 @@ class Reply:
         status, data = self._dialect.render_error(error, self._call_id)
         await self.whole(status, data, headers.of_error(error) + more)
 
-    async def answer(self, out: Outbox, renderer: Renderer, streamed: bool) -> None:
+    async def answer(self, out: Outbox, renderer: Renderer, streamed: bool, output_tokens_wanted: int) -> None:
         """What the call puts out: an error, one object, or a stream."""
+        self._output_tokens_wanted = output_tokens_wanted
         beat = renderer.beat if streamed else b""
         first = await self._next(out, beat)
         if out.refusal:
@@ -70,7 +72,7 @@ class Reply:
 
     def _about(self, out: Outbox) -> Headers:
         """Of an admitted call: its key's limits and, where the operator shows it, its way."""
-        limits = headers.of_levels(out.admission.levels if out.admission else None)
+        limits = headers.of_admission(out.admission, self._output_tokens_wanted)
         return limits + (headers.of_trip(out.trip) if self._routing_headers else [])
 
     async def _start(self, status: int, content_type: bytes, more: Headers) -> None:

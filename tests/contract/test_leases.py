@@ -36,7 +36,7 @@ class Held:
 
 
 def bill(tokens: int) -> Bill:
-    return Bill(prompt_tokens=0, completion_tokens=tokens, credits_micro=0, estimated=False, detail=Detail())
+    return Bill(prompt_tokens=0, completion_tokens=tokens, paid=True, estimated=False, whole=True, detail=Detail())
 
 
 async def fake() -> AsyncIterator[Held]:
@@ -46,9 +46,9 @@ async def fake() -> AsyncIterator[Held]:
 
 async def real(redis_url: str) -> AsyncIterator[Held]:
     bench = Bench(redis_url)
-    await bench.publish(Limits(requests_per_min=REQUESTS))
+    await bench.publish(Limits(rate_limit_per_min=REQUESTS))
     yield Held(
-        RedisLeases(bench.limiter, lambda: 0, lambda call: None),
+        RedisLeases(bench.limiter, bench.failures, lambda: 0, lambda call: None, decision_ms=5_000),
         lambda: [int(event["completion"]) for event in bench.events()],
     )
     bench.close()

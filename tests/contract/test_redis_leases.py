@@ -8,12 +8,22 @@ import pytest
 from gateway.core.call import Admission, Bill, Call, Levels
 from gateway.core.tally import Tally
 from gateway.core.usage import Detail
-from gateway.errors import GatewayError, KeysNotLoaded, LeaseLost, LimitsUnavailable, RequestsLimited
+from gateway.errors import (
+    FailuresLimited,
+    GatewayError,
+    KeyRevoked,
+    KeysNotLoaded,
+    LeaseLost,
+    LimitsUnavailable,
+    RequestsLimited,
+    Unauthorized,
+)
 from gateway.state import leases as leases_module
 from gateway.state.leases import RENEW_MS, RENEW_TOKENS, RedisLeases
-from tests.fakes import call, turns
+from tests.fakes import SOURCE, call, turns
 
-BILL = Bill(prompt_tokens=1, completion_tokens=2, credits_micro=0, estimated=False, detail=Detail())
+DECISION_MS = 5_000
+BILL = Bill(prompt_tokens=1, completion_tokens=2, paid=True, estimated=False, whole=True, detail=Detail())
 
 
 class Limiter:
@@ -23,6 +33,9 @@ class Limiter:
         self.verdict: Exception | None = None
         self.away = False
         self.alive = True
+        """whether a settlement finds the lease open"""
+        self.lost: type[GatewayError] | None = None
+        """what a renewal says"""
         self.held: asyncio.Event | None = None
         self.done: list[tuple[str, str]] = []
         self.renewed = asyncio.Event()
@@ -39,10 +52,10 @@ class Limiter:
     async def void(self, one: Call) -> None:
         await self._reach("void", one)
 
-    async def renew(self, one: Call, prompt: int, completion: int) -> bool:
+    async def renew(self, one: Call, prompt: int, completion: int) -> type[GatewayError] | None:
         await self._reach(f"renew {prompt} {completion}", one)
         self.renewed.set()
-        return self.alive
+        return self.lost
 
     async def _reach(self, what: str, one: Call) -> None:
         if self.held:
@@ -52,6 +65,18 @@ class Limiter:
         self.done.append((what, one.id))
 
 
+class Blamed:
+    """Failures of addresses, all of which are heard out or none."""
+
+    def __init__(self) -> None:
+        self.of: list[str] = []
+        self.too_many = False
+
+    async def failed(self, source: str, error: GatewayError) -> GatewayError:
+        self.of.append(source)
+        return FailuresLimited(retry_after_s=3) if self.too_many else error
+
+
 class World:
     def __init__(self) -> None:
         self.now_ms = 0
@@ -59,7 +84,9 @@ class World:
         self.cuts: list[GatewayError] = []
         self.limiter = Limiter()
         limiter: Any = self.limiter
-        self.leases = RedisLeases(limiter, lambda: self.now_ms, self.late.append)
+        self.failures = Blamed()
+        failures: Any = self.failures
+        self.leases = RedisLeases(limiter, failures, lambda: self.now_ms, self.late.append, decision_ms=DECISION_MS)
 
     async def open(self, number: int = 1) -> Tally:
         tally = Tally(call(number))
@@ -93,12 +120,30 @@ async def test_an_admission_without_an_answer_is_undone_when_redis_is_back(world
     assert (world.leases.unsettled, world.limiter.done) == (0, [("void", call(1).id)])
 
 
-@pytest.mark.parametrize("verdict", [RequestsLimited(), KeysNotLoaded()], ids=lambda error: error.code)
+@pytest.mark.parametrize("verdict", [RequestsLimited(), KeysNotLoaded(), Unauthorized()], ids=lambda error: error.code)
 async def test_a_verdict_leaves_nothing_to_undo(world: World, verdict: Exception) -> None:
     world.limiter.verdict = verdict
     with pytest.raises(type(verdict)):
         await world.open()
     assert world.leases.unsettled == 0
+
+
+async def test_a_key_that_is_unknown_is_counted_against_its_address(world: World) -> None:
+    world.limiter.verdict = Unauthorized()
+    with pytest.raises(Unauthorized):
+        await world.open()
+    world.failures.too_many = True
+    with pytest.raises(FailuresLimited):
+        await world.open()
+    assert world.failures.of == [SOURCE, SOURCE]
+
+
+@pytest.mark.parametrize("verdict", [RequestsLimited(), KeysNotLoaded(), LimitsUnavailable()], ids=lambda e: e.code)
+async def test_a_key_that_is_refused_for_anything_else_is_not(world: World, verdict: Exception) -> None:
+    world.limiter.verdict = verdict
+    with pytest.raises(type(verdict)):
+        await world.open()
+    assert world.failures.of == []
 
 
 async def test_two_rounds_at_once_settle_each_call_and_fail_at_none(world: World) -> None:
@@ -189,12 +234,15 @@ async def test_a_closed_call_is_not_renewed(world: World) -> None:
     assert world.limiter.done == [("settle", call(1).id)]
 
 
-async def test_a_call_that_was_taken_for_dead_is_cut_and_not_when_it_has_ended_meanwhile(world: World) -> None:
-    world.limiter.alive = False
+@pytest.mark.parametrize("lost", [LeaseLost, KeyRevoked])
+async def test_a_call_that_has_to_end_is_cut_and_not_when_it_has_ended_meanwhile(
+    world: World, lost: type[GatewayError]
+) -> None:
+    world.limiter.lost = lost
     await world.open()
     world.now_ms = RENEW_MS
     await world.leases._renew_due()
-    assert [type(reason) for reason in world.cuts] == [LeaseLost]
+    assert [type(reason) for reason in world.cuts] == [lost]
     world.limiter.held = asyncio.Event()
     renewing = asyncio.create_task(world.leases._renew_due())
     await turns(3)

@@ -43,11 +43,12 @@ def test_what_is_loaded_is_there_once_as_where_it_stays_longest() -> None:
 
 
 def test_a_key_sees_the_models_it_may_use_and_no_others() -> None:
-    assert catalogue.visible(FLEET, None) == FLEET[:2]
-    seen = catalogue.visible(FLEET, frozenset({OTHER}))
+    assert catalogue.visible(FLEET, ()) == FLEET[:2]
+    seen = catalogue.visible(FLEET, (OTHER,))
     assert [card.name for card in catalogue.models(seen)] == [OTHER]
     assert [name for name, _, _ in catalogue.loaded(seen)] == [OTHER]
-    assert catalogue.models(catalogue.visible(FLEET, frozenset())) == []
+    assert catalogue.visible(FLEET, ("nothing", "*")) == FLEET[:2]
+    assert catalogue.models(catalogue.visible(FLEET, ("nothing:*",))) == []
 
 
 @pytest.mark.parametrize(

@@ -8,7 +8,7 @@ from gateway.errors import BadRequest, GatewayError, QuotaExceeded, RateLimited,
 from gateway.errors.base import MESSAGE_CHARS_MAX
 
 EVERY = list(every_error())
-STATUSES = {400, 401, 403, 404, 405, 408, 413, 415, 429, 499, 500, 502, 503, 504}
+STATUSES = {400, 401, 403, 404, 405, 408, 409, 413, 415, 429, 499, 500, 502, 503, 504}
 each = pytest.mark.parametrize("kind", EVERY, ids=lambda kind: kind.__name__)
 
 

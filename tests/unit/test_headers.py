@@ -6,9 +6,9 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from gateway.core.call import Level, Levels
+from gateway.core.call import Admission, Level, Levels
 from gateway.errors import BadRequest, CreditsExhausted, Draining, GatewayError, LimitsUnavailable, RequestsLimited
-from gateway.web.headers import EXPOSED, of_error, of_levels
+from gateway.web.headers import EXPOSED, of_admission, of_error, of_levels
 
 
 @pytest.mark.parametrize(
@@ -20,6 +20,8 @@ def test_a_reset_is_in_seconds_as_openai_writes_them(ms: int, shown: str) -> Non
         b"x-ratelimit-limit-requests": b"20",
         b"x-ratelimit-remaining-requests": b"3",
         b"x-ratelimit-reset-requests": shown.encode(),
+        b"ratelimit-policy": b'"requests";q=20;w=60',
+        b"ratelimit": b'"requests";r=3;t=%d' % -(-ms // 1000),
     }
 
 
@@ -36,7 +38,21 @@ def test_a_limit_that_is_not_there_is_not_mentioned() -> None:
         b"x-ratelimit-limit-tokens",
         b"x-ratelimit-remaining-tokens",
         b"x-ratelimit-reset-tokens",
+        b"ratelimit-policy",
+        b"ratelimit",
     }
+
+
+def test_the_draft_has_one_list_for_all_limits() -> None:
+    said = dict(of_levels(Levels(requests=Level(20, 19, 2_001), tokens=Level(60_000, 0, 60_000))))
+    assert said[b"ratelimit-policy"] == b'"requests";q=20;w=60, "tokens";q=60000;w=60'
+    assert said[b"ratelimit"] == b'"requests";r=19;t=3, "tokens";r=0;t=60'
+
+
+def test_a_cap_is_told_only_where_it_is_less_than_was_asked() -> None:
+    assert of_admission(None, 5) == []
+    assert dict(of_admission(Admission(0, 120, Levels()), 500)) == {b"x-gateway-max-tokens": b"120"}
+    assert of_admission(Admission(0, 500, Levels()), 500) == []
 
 
 @pytest.mark.parametrize(
@@ -57,7 +73,7 @@ def test_retry_after_is_said_where_waiting_helps(error: GatewayError, wait: byte
 def test_a_refusal_by_a_limit_shows_the_limits() -> None:
     error = RequestsLimited(retry_after_s=3)
     error.levels = Levels(requests=Level(20, 0, 3_000), tokens=Level(9, 9, 0))
-    assert len(of_error(error)) == 7
+    assert len(of_error(error)) == 9
 
 
 def test_pages_of_other_origins_may_read_every_header_that_is_sent() -> None:

@@ -9,7 +9,8 @@ import pytest
 from hypothesis import example, given
 from hypothesis import strategies as st
 
-from gateway.core.limits import IMAGE_TOKENS_MAX, PER_MINUTE_MAX, estimate
+from gateway.core.limits import IMAGE_TOKENS_MAX, PER_MINUTE_MAX, Limits, ModelLimits, estimate, overlay, said
+from gateway.core.record import ApiKey, Tier, resolve
 from gateway.dialects import plain
 from gateway.dialects.asked import Asked
 from gateway.dialects.openai import chat as openai_chat
@@ -43,7 +44,6 @@ SIZES = st.integers(0, 10**7)
 def test_an_estimate_expects_no_more_than_it_bounds(size: int, messages: int, images: int, output: int) -> None:
     made = estimate(prompt_bytes=size, messages=messages, images=images, output_max=output)
     assert 0 <= made.prompt_expected <= made.prompt_max
-    assert made.prompt_expected <= made.expected <= made.prompt_max + output
     assert made.prompt_max >= size + images * IMAGE_TOKENS_MAX
     assert made.output_max == output
 
@@ -52,7 +52,42 @@ def test_an_estimate_expects_no_more_than_it_bounds(size: int, messages: int, im
 def test_a_longer_prompt_is_never_estimated_shorter(one: int, more: int) -> None:
     short, long = (estimate(prompt_bytes=size, messages=1, images=0, output_max=9) for size in (one, one + more))
     assert short.prompt_max <= long.prompt_max
-    assert short.expected <= long.expected
+    assert short.prompt_expected <= long.prompt_expected
+
+
+NOTHING = Limits()
+DEFAULTS = Limits(rate_limit_per_min=20, monthly_token_limit=1_000_000)
+
+
+def test_the_last_word_counts_and_silence_is_none() -> None:
+    tier = Limits(rate_limit_per_min=60, tokens_per_min=6_000, concurrency=None)
+    own = Limits(tokens_per_min=None, concurrency=3, model_limits={"qwen*": ModelLimits(tokens_per_min=9)})
+    assert overlay(DEFAULTS, tier, own) == Limits(
+        rate_limit_per_min=60,
+        tokens_per_min=None,
+        concurrency=3,
+        monthly_token_limit=1_000_000,
+        model_limits={"qwen*": ModelLimits(tokens_per_min=9)},
+    )
+    assert overlay(DEFAULTS, NOTHING, NOTHING) == DEFAULTS
+    assert overlay() == NOTHING
+
+
+def test_a_key_without_a_tier_pays_the_price_as_it_is() -> None:
+    key = ApiKey(id="a", secrets=(), limits=Limits(burst=2))
+    tier = Tier(name="basic", multiplier_milli=2_000, limits=Limits(burst=9, tokens_per_min=5))
+    assert resolve(key, None, DEFAULTS).multiplier_milli == 1_000
+    found = resolve(key, tier, DEFAULTS)
+    assert (found.limits.burst, found.limits.tokens_per_min, found.multiplier_milli) == (2, 5, 2_000)
+
+
+def test_what_limits_say_is_what_is_stored() -> None:
+    limits = Limits(rate_limit_per_min=None, burst=3, model_limits={"*": ModelLimits(rate_limit_per_min=1)})
+    stored = {"rate_limit_per_min": None, "burst": 3, "model_limits": {"*": {"rate_limit_per_min": 1}}}
+    assert said(limits) == stored
+    assert msgspec.convert(stored, Limits) == limits
+    with pytest.raises(msgspec.ValidationError):
+        msgspec.convert({"rate_limit": 1}, Limits)
 
 
 def _prompt_max(asked: Asked) -> int:

@@ -63,7 +63,7 @@ class Life:
 
     @property
     def charged(self) -> tuple[int, int, bool]:
-        return self.bill.prompt_tokens, self.bill.completion_tokens, self.bill.credits_micro > 0
+        return self.bill.prompt_tokens, self.bill.completion_tokens, self.bill.paid
 
     def frames(self) -> list[str]:
         """What each frame says: its text, its reason, its error's code, or [DONE]."""
@@ -213,7 +213,7 @@ async def test_a_client_that_leaves_before_it_is_admitted_is_settled_without_a_c
     admit.set()
     await life.end()
     assert life.bill.detail.status == "client_gone"
-    assert (life.bill.completion_tokens, life.bill.credits_micro) == (0, 0)
+    assert (life.bill.completion_tokens, life.bill.paid) == (0, False)
 
 
 @pytest.mark.parametrize("streamed", [True, False])

@@ -87,6 +87,14 @@ BAD = [
     ("PORT", ["x", "-1", "65536", "80.5", "8,000", "0x50"]),
     ("DEBUG", ["maybe", "2", "truee"]),
     ("ADMIN_SECRET", ["short", SECRET]),
+    ("ADMIN_SECRET_PREVIOUS", ["short", SECRET]),
+    ("ADMIN_PORT", ["x", "-1", "65536", "8000"]),
+    ("ADMIN_FAILURES_PER_MIN", ["0", "many"]),
+    ("KEY_PEPPER", ["short", SECRET]),
+    ("KEY_PEPPER_PREVIOUS", ["short", f"{'p' * 32},{SECRET}"]),
+    ("KEY_FAILURES_PER_MIN", ["0", "many"]),
+    ("TRUSTED_PROXIES", ["here", "10.0.0.0/33", "10.0.0.1,nowhere"]),
+    ("SHADOW_LIMITS", ["maybe"]),
     (
         "OLLAMA_BASE_URL",
         [
@@ -135,6 +143,21 @@ def test_every_setting_with_a_form_has_a_bad_value_here() -> None:
     assert {name for name, _ in BAD} == set(NAMES) - free
 
 
+def test_a_second_admin_secret_needs_a_first() -> None:
+    (line,) = problems({"ADMIN_SECRET_PREVIOUS": "s" * 32})
+    assert "ADMIN_SECRET is not" in line
+    both = load({"ADMIN_SECRET": "a" * 32, "ADMIN_SECRET_PREVIOUS": "s" * 32})
+    assert both.admin_secrets() == ("a" * 32, "s" * 32)
+
+
+def test_a_pepper_stays_as_it_is_when_it_becomes_a_former_one() -> None:
+    pepper = "p" * 31 + "/"
+    settings = load({"KEY_PEPPER": pepper, "KEY_PEPPER_PREVIOUS": pepper})
+    assert settings.key_pepper_previous == (settings.key_pepper,)
+    (line,) = problems({"KEY_PEPPER": f"{'p' * 40},{'q' * 40}"})
+    assert "comma" in line
+
+
 def test_there_is_one_line_for_each_bad_value() -> None:
     bad = {"PORT": "x", "DEBUG": "maybe", "REDIS_URL": "nowhere", "DATABASE_URL": "nowhere", "SHARDS": "3"}
     found = problems(bad)
@@ -159,6 +182,9 @@ def test_the_environment_wins_over_the_file_and_the_file_over_the_defaults(doten
         ("  export HOST = a  ", "a"),
         ('HOST="a b # c"', "a b # c"),
         ("HOST='a'", "a"),
+        ('HOST="a b" # why', "a b"),
+        ('HOST="a" b', '"a" b'),
+        ('HOST="a # b', '"a'),
         ("HOST=a # why", "a"),
         ("HOST=a#b", "a#b"),
         ("HOST=a=b", "a=b"),

@@ -18,21 +18,25 @@ KEY = b"llm-0123456789abcdef"
 
 
 class Inspector:
-    async def inspect(self, credential: Any) -> None:
+    async def inspect(self, credential: Any, source: str) -> Any:
         """Knows every key."""
+        return SimpleNamespace(models=())
+
+
+class Door:
+    def presented(self, scope: Any) -> tuple[None, str]:
+        """Any header is a key."""
+        if not scope["headers"]:
+            raise Unauthorized
+        return None, ""
 
 
 @pytest.fixture
-def app(monkeypatch: pytest.MonkeyPatch) -> Litestar:
-    monkeypatch.setattr("gateway.web.credentials.presented", lambda headers: None if list(headers) else _nobody())
+def app() -> Litestar:
     log = Log(lambda: 0.0, debug=False)
     made = Litestar([models.show], exception_handlers=exception_handlers(log, lambda: "id"), openapi_config=None)
-    made.state.public = SimpleNamespace(inspector=Inspector(), snapshot=list, intake=Intake(1_000))
+    made.state.public = SimpleNamespace(inspector=Inspector(), door=Door(), snapshot=list, intake=Intake(1_000))
     return made
-
-
-def _nobody() -> None:
-    raise Unauthorized
 
 
 async def status(app: Litestar, receive: Callable[[], Any]) -> int:

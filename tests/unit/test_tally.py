@@ -17,6 +17,7 @@ from gateway.errors import (
     CallAbandoned,
     Draining,
     GatewayError,
+    KeyRevoked,
     LeaseLost,
     ModelNotFound,
     StreamBroken,
@@ -71,6 +72,7 @@ TABLE: list[tuple[str, list[Callable[[Tally], None]], tuple[int, int, bool, bool
     ("gone after tokens", [sent, seen, ended(CallAbandoned)], (10, 3, True, True)),
     ("cut after tokens", [sent, seen, ended(Draining)], (10, 3, True, True)),
     ("cut before the first token", [sent, ended(Draining)], (0, 0, False, False)),
+    ("revoked after tokens", [sent, seen, ended(KeyRevoked)], (10, 3, True, True)),
     ("lost to somebody who settled it", [sent, seen, ended(LeaseLost)], (0, 0, False, False)),
     (
         "more of a prompt than can be",
@@ -94,12 +96,17 @@ def test_every_ending_has_its_bill(steps: list[Callable[[Tally], None]], billed:
     for step in steps:
         step(tally)
     bill = tally.bill(100)
-    price = MICRO if billed[2] else 0
-    assert (bill.prompt_tokens, bill.completion_tokens, bill.credits_micro, bill.estimated) == (
-        *billed[:2],
-        price,
-        billed[3],
-    )
+    assert (bill.prompt_tokens, bill.completion_tokens, bill.paid, bill.estimated) == billed
+
+
+@pytest.mark.parametrize("counts", [COUNTS, FEW])
+def test_only_an_answer_that_the_backend_has_counted_whole_says_how_long_answers_are(counts: Counts) -> None:
+    tally = Tally(call())
+    sent(tally)
+    seen(tally)
+    assert not tally.bill(5).whole
+    tally.completed(counts)
+    assert tally.bill(5).whole is (counts is COUNTS)
 
 
 def test_times_are_counted_from_the_beginning_of_the_call() -> None:
@@ -147,7 +154,7 @@ def event_fields(bill: Bill) -> dict[bytes, bytes]:
         b"month": b"202611",
         b"prompt": b"%d" % bill.prompt_tokens,
         b"completion": b"%d" % bill.completion_tokens,
-        b"credits": b"%d" % bill.credits_micro,
+        b"credits": b"%d" % (MICRO * bill.paid),
         b"estimated": b"%d" % bill.estimated,
         b"detail": usage.detail_json(bill.detail),
     }

@@ -1,26 +1,28 @@
 --[[
-  What a key may do and has used, without changing anything.
+  What a key may do and has used, and its team, without changing anything.
 
-  KEYS[1] ready  [2] key  [3] account  [4] requests  [5] tokens  [6] running
-  ARGV[1] hex digest of the presented key
+  KEYS[1] ready  [2..6] key, account, buckets, running, outputs  [7..10] as in admit.lua
+  ARGV[1] team, or ''  [2] digests of the presented key; '*' when an operator asks  [3] address, 32 hex digits
 
-  Returns {1, '', month, tokens limit a month or -1, tokens spent, tokens held, credit or -1, credit held,
-           concurrency or -1, calls running, <levels as in admit>}
-          {0, reason}
+  Returns {1, month, globs of the models it may use, its scopes, <key>} or {1, month, globs, scopes, <key>, <team>}
+          {0, reason};  {-1, team} as admit.lua
+  <key>, <team> = {tokens a month or -1, spent, held, credits granted or -1, charged, held, concurrency or -1, running,
+                   <levels as in admit.lua, of its own>, a list of {kind and glob of models, limit, left, ms until full},
+                   account (field, value, …)}
 ]]
 local function inspect(KEYS, ARGV)
   local now = clock()
-  local key, why = known(KEYS[1], KEYS[2], ARGV[1], now)
-  if not key then return {0, why} end
+  local names = owners_at(KEYS, 2)
+  local who, why, team = known(KEYS[1], names, ARGV[2] ~= '*' and ARGV[2] or nil, ARGV[3], '', ARGV[1], now)
+  if why == 'team' then return {-1, team} end
+  if not who then return {0, why} end
   local month = month_of(now)
-  local account = redis.call('HMGET', KEYS[3], 'credit', 'credit_held', 'spent:' .. month, 'held:' .. month)
-  if key.metered and not account[1] then return {0, 'not_ready'} end
-  local request_rate, token_rate = per_minute(key.rpm), key.tpm and per_minute(key.tpm)
-  local rl, rr, rt = report(refill(KEYS[4], request_rate, now), request_rate, key.rpm, now)
-  local tl, tr, tt = report(token_rate and refill(KEYS[5], token_rate, now), token_rate, key.tpm, now)
-  local running = redis.call('ZCOUNT', KEYS[6], '(' .. str(math.floor(now / 1000)), '+inf')
-  return {1, '', month, key.monthly or -1, tonumber(account[3]) or 0, tonumber(account[4]) or 0,
-    key.metered and tonumber(account[1]) or -1, tonumber(account[2]) or 0, key.concurrency or -1, running,
-    rl, rr, rt, tl, tr, tt}
+  local answer = {1, month, who.allow, who.scopes}
+  for _, owner in ipairs(who.owners) do
+    local account = told(owner, month, now)
+    if not account then return {0, 'not_ready'} end
+    answer[#answer + 1] = account
+  end
+  return answer
 end
 redis.register_function{function_name = 'LIBRARY_inspect', callback = inspect, flags = {'no-writes'}}

@@ -5,7 +5,8 @@ from typing import Any
 from gateway.web.schema.failures import REQUEST_ID
 
 _SECONDS = r"^\d+(\.\d+)?s$"
-_RATE = "of the key per minute, where it has such a limit."
+_LISTED = r'^"[a-z]+";{0}=\d+;{1}=\d+(, "[a-z]+";{0}=\d+;{1}=\d+)*$'
+_RATE = "per minute, where there is such a limit: of the key, its team or the model, whichever has least left."
 
 
 def _header(about: str, schema: dict[str, Any], example: Any, *, required: bool = False) -> dict[str, Any]:
@@ -35,9 +36,25 @@ HEADERS: dict[str, dict[str, Any]] = {
     "allow": _header("The methods that the route takes.", {"type": "string"}, "POST"),
     **_level("requests", "requests", 20),
     **_level("tokens", "tokens", 10_000),
+    "ratelimit-policy": _header(
+        "The same limits as the IETF's draft writes them: q in each window of w seconds.",
+        {"type": "string", "pattern": _LISTED.format("q", "w")},
+        '"requests";q=20;w=60, "tokens";q=10000;w=60',
+    ),
+    "ratelimit": _header(
+        "What is left of them (r), and in how many seconds they are whole again (t).",
+        {"type": "string", "pattern": _LISTED.format("r", "t")},
+        '"requests";r=19;t=3, "tokens";r=9999;t=1',
+    ),
+    "x-gateway-max-tokens": _header(
+        "The cap of this answer, where an allowance makes it less than was asked for.",
+        {"type": "integer", "minimum": 0},
+        120,
+    ),
 }
 """by name, as components"""
-LEVELS = tuple(name for name in HEADERS if name.startswith("x-ratelimit-"))
+LEVELS = tuple(name for name in HEADERS if "ratelimit" in name)
+OK = 200
 WAITING = (429, 503)
 """statuses that may come with Retry-After"""
 
@@ -49,4 +66,5 @@ def listed(status: int, *, levels: bool, anthropic: bool) -> dict[str, Any]:
     names += ["retry-after"] if status in WAITING else []
     names += ["allow"] if status == 405 else []
     names += LEVELS if levels else []
+    names += ["x-gateway-max-tokens"] if levels and status == OK else []
     return {name: {"$ref": f"#/components/headers/{name}"} for name in names}

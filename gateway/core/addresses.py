@@ -1,0 +1,63 @@
+"""Network addresses: whose request it is behind proxies, and which networks a key may be used from. Pure.
+
+Every address is compared as 32 hex digits of IPv6, an IPv4 one in its mapped form: one comparison does for both.
+"""
+
+from collections.abc import Iterable, Sequence
+from ipaddress import IPv4Network, IPv6Address, IPv6Network, ip_address, ip_network
+
+HOPS_MAX = 32
+MAPPED_BITS = 96
+NOBODY = "0" * 32
+"""the address of a client that has none, such as one on a unix socket"""
+
+
+def digits(address: str) -> str | None:
+    """The address as 32 hex digits; None when it is none. A zone or a port is not part of one."""
+    try:
+        parsed = ip_address(address.strip())
+    except ValueError:
+        return None
+    whole = parsed if isinstance(parsed, IPv6Address) else IPv6Address(f"::ffff:{parsed}")
+    return f"{int(whole):032x}"
+
+
+def network(text: str) -> str:
+    """A CIDR in its one spelling; a single address is a network of itself. Raises `ValueError`."""
+    return str(ip_network(text.strip(), strict=False))
+
+
+def bounds(cidr: str) -> tuple[str, str]:
+    """The first and the last address of a network, as `digits`. Raises `ValueError`."""
+    whole = _mapped(ip_network(cidr, strict=False))
+    return f"{int(whole.network_address):032x}", f"{int(whole.broadcast_address):032x}"
+
+
+class Proxies:
+    """The networks of the proxies whose X-Forwarded-For is believed. Raises `ValueError` for a text that is none."""
+
+    def __init__(self, cidrs: Iterable[str]) -> None:
+        self._bounds = [bounds(cidr) for cidr in cidrs]
+
+    def source(self, peer: str, forwarded: Sequence[str]) -> str:
+        """Where a request comes from, as `digits`: the rightmost hop that is no trusted proxy.
+
+        `forwarded` are the values of X-Forwarded-For in their order. A hop that is no address ends the search: the
+        proxy that reported it is then the nearest thing to a source there is.
+        """
+        source = digits(peer) or NOBODY
+        hops = [hop for value in forwarded for hop in value.split(",")]
+        for hop in reversed(hops[-HOPS_MAX:]):
+            if not self._trusts(source) or (nearer := digits(hop)) is None:
+                break
+            source = nearer
+        return source
+
+    def _trusts(self, address: str) -> bool:
+        return any(first <= address <= last for first, last in self._bounds)
+
+
+def _mapped(found: IPv4Network | IPv6Network) -> IPv6Network:
+    if isinstance(found, IPv6Network):
+        return found
+    return IPv6Network(f"::ffff:{found.network_address}/{MAPPED_BITS + found.prefixlen}")
