@@ -6,7 +6,7 @@ time of a whole lease: a stream that went on meanwhile is settled by its replica
 
 from typing import Protocol
 
-from gateway.errors import Unavailable
+from gateway.errors import TeamElsewhere, Unavailable
 from gateway.state import keyspace
 from gateway.state.limiter import LEASE_MS
 from gateway.telemetry.logs import Log
@@ -77,6 +77,9 @@ class Reaper:
         """One call. A lease that cannot be settled must not keep the others from it."""
         try:
             return await self._leases.reap(shard, key_id, call_id, LEASE_GRACE_MS)
+        except TeamElsewhere as error:
+            self._log.warning("reap_failed", call=call_id, error=type(error).__name__)
+            return False
         except Unavailable:
             raise
         except Exception as error:

@@ -82,4 +82,6 @@ def columns(events: Sequence[UsageEvent]) -> list[list[Any]]:
         [detail.prompt_ms for detail in details],
         [detail.eval_ms for detail in details],
         [detail.end_user for detail in details],
+        [event.team_id for event in events],
+        [event.team_credits_micro for event in events],
     ]

@@ -1,10 +1,15 @@
-"""Upkeep: a partition for each month before its first row, and nothing left behind in the default partition."""
+"""Upkeep: a partition for each month before its first row, nothing left behind in the default partition, and requests
+of the admin API forgotten after a day.
+"""
 
 import sql
+from gateway.admin.claim import REMEMBERED_HOURS
 from gateway.admin.postgres import Postgres
 from gateway.telemetry.logs import Log
 
 MONTHS_AHEAD = 3
+FORGOTTEN_MAX = 10_000
+"""in one run; the rest is for the next"""
 
 
 class Upkeep:
@@ -25,4 +30,6 @@ class Upkeep:
         for day in sorted({row["day"] for row in months}):
             async with self._postgres.transaction() as connection:
                 made += await connection.fetchval(sql.queries()["make_partition"], day)
+        async with self._postgres.transaction() as connection:
+            await connection.execute(sql.queries()["forget_requests"], REMEMBERED_HOURS, FORGOTTEN_MAX)
         return made

@@ -7,13 +7,13 @@ statement that outlives one, and every setting is local to it. asyncpg's excepti
 
 from collections.abc import AsyncIterator, Iterator
 from contextlib import asynccontextmanager, contextmanager
-from typing import TypeAlias
+from typing import Any, TypeAlias
 
 import asyncpg
 from asyncpg.pool import Pool, PoolConnectionProxy
 
 import sql
-from gateway.errors import SchemaMissing, StoreUnavailable
+from gateway.errors import BadRequest, SchemaMissing, StoreUnavailable
 
 Connection: TypeAlias = "PoolConnectionProxy[asyncpg.Record]"
 
@@ -67,6 +67,23 @@ class Postgres:
             async with self._pool.acquire(timeout=self._acquire_s_max) as connection, connection.transaction():
                 await connection.execute(sql.queries()["bound_transaction"], *self._bounds)
                 yield connection
+
+    @asynccontextmanager
+    async def change(self, what: str) -> AsyncIterator[Connection]:
+        """As `transaction`, for the sake of a client: what Postgres refuses of `what` is a `BadRequest`."""
+        try:
+            async with self.transaction() as connection:
+                yield connection
+        except Refused as error:
+            raise BadRequest(f"The database refuses this {what}: {error}") from error
+
+    async def find(self, name: str, *args: Any) -> list[asyncpg.Record]:
+        """The rows of one named statement. A value that no row can hold finds none. Raises `StoreUnavailable`."""
+        try:
+            async with self.transaction() as connection:
+                return await connection.fetch(sql.queries()[name], *args)
+        except Refused:
+            return []
 
     async def close(self) -> None:
         """Ends idle connections now and busy ones by force."""

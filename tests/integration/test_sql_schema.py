@@ -1,6 +1,7 @@
 """The database: schema.sql says what the migrations do, every statement is valid, migrating is safe to repeat."""
 
 import asyncio
+import json
 from collections.abc import AsyncIterator
 from contextlib import asynccontextmanager
 from datetime import UTC, date, datetime, timedelta
@@ -10,12 +11,24 @@ import asyncpg
 import pytest
 
 import sql
+from gateway.admin.row import limits_json
+from gateway.core.addresses import network
+from gateway.core.limits import (
+    CONCURRENCY_MAX,
+    GLOB_CHARS_MAX,
+    MODEL_LIMITS_MAX,
+    MONTHLY_TOKENS_MAX,
+    PER_MINUTE_MAX,
+    Limits,
+    ModelLimits,
+    said,
+)
 from gateway.errors import StoreUnavailable
 from workers.migrate import MigrationRefused, migrate
 
 CATALOG = """
 SELECT 'column' AS kind, c.relname || '.' || a.attname AS name,
-       concat_ws(' ', a.attnum, format_type(a.atttypid, a.atttypmod), a.attnotnull, a.attgenerated,
+       concat_ws(' ', row_number() OVER (PARTITION BY c.oid ORDER BY a.attnum), format_type(a.atttypid, a.atttypmod), a.attnotnull, a.attgenerated,
                  pg_get_expr(d.adbin, d.adrelid)) AS definition
   FROM pg_attribute a JOIN pg_class c ON c.oid = a.attrelid LEFT JOIN pg_attrdef d ON d.adrelid = c.oid AND d.adnum = a.attnum
  WHERE c.relnamespace = 'public'::regnamespace AND a.attnum > 0 AND NOT a.attisdropped AND c.relkind IN ('r', 'p', 'v')
@@ -145,7 +158,7 @@ async def test_a_month_gets_its_partition_with_the_rows_that_came_before_it(data
     assert await database.fetchval("SELECT count(*) FROM usage_logs") == 5
     assert await database.fetchval("SELECT max(total_tokens) FROM usage_logs") == 2 * (2**31 - 1)
     indexes = await database.fetch("SELECT indexdef FROM pg_indexes WHERE tablename = 'usage_logs_203112'")
-    assert len(indexes) == 3
+    assert len(indexes) == 4
 
 
 async def test_partitions_are_cut_at_midnight_utc_whatever_the_session_thinks(database: asyncpg.Connection) -> None:
@@ -158,38 +171,218 @@ async def test_partitions_are_cut_at_midnight_utc_whatever_the_session_thinks(da
     assert bound == "FOR VALUES FROM ('2031-05-01 00:00:00+00') TO ('2031-06-01 00:00:00+00')"
 
 
-async def test_a_changed_row_gets_a_new_version_whoever_changes_it(database: asyncpg.Connection) -> None:
-    await database.execute(
-        "INSERT INTO api_keys (id, digest, last_four, rate_limit_per_min) VALUES ('a', repeat('0', 64), 'abcd', 20)"
-    )
-    before = await database.fetchrow("SELECT * FROM api_keys")
-    await database.execute("UPDATE api_keys SET label = 'by hand', version = 1")
-    after = await database.fetchrow("SELECT * FROM api_keys")
+KEY = "INSERT INTO api_keys (id) VALUES ('a')"
+SECRET = "INSERT INTO api_key_secrets (api_key_id, digest, last_four) VALUES ('a', repeat('0', 64), 'abcd')"
+TEAM = "INSERT INTO teams (id) VALUES ('t')"
+GRANT = "INSERT INTO credit_grants (id, api_key_id, amount_micro, granted_by) VALUES ('g', 'a', 5, 'admin')"
+AUDIT = "INSERT INTO audit_log (actor, action, object, request_id) VALUES ('admin', 'create', 'key:a', 'r')"
+ROW_OF = {
+    "api_keys": [KEY],
+    "api_key_secrets": [KEY, SECRET],
+    "teams": [TEAM],
+    "tiers": [],
+    "prices": [],
+    "credit_grants": [],
+}
+
+
+@pytest.mark.parametrize("table", ["api_keys", "teams"])
+async def test_a_changed_row_gets_a_new_version_whoever_changes_it(database: asyncpg.Connection, table: str) -> None:
+    for statement in ROW_OF[table]:
+        await database.execute(statement)
+    before = await database.fetchrow(f"SELECT * FROM {table}")
+    await database.execute(f"UPDATE {table} SET label = 'by hand', version = 1")
+    after = await database.fetchrow(f"SELECT * FROM {table}")
     assert before and after
     assert after["version"] == before["version"] + 1
     assert after["updated_at"] > before["updated_at"]
 
 
 @pytest.mark.parametrize(
-    ("change", "rule"),
+    "change",
     [
-        ("id = ''", "api_keys_id_form"),
-        ("id = 'a:b'", "api_keys_id_form"),
-        ("digest = 'short'", "api_keys_digest_form"),
-        ("rate_limit_per_min = 0", "api_keys_rate_limit_per_min_range"),
-        ("tokens_per_min = 0", "api_keys_tokens_per_min_range"),
-        ("concurrency = 0", "api_keys_concurrency_range"),
-        ("monthly_token_limit = -1", "api_keys_monthly_token_limit_range"),
-        ("credits_granted_micro = 9007199254740992", "api_keys_credits_granted_range"),
-        ("expires_at = 'infinity'", "api_keys_times_finite"),
-        ("revoked_at = now()", "api_keys_revoked_for_good"),
-        ("label = repeat('x', 501)", "api_keys_label_short"),
+        "DELETE FROM api_key_secrets",
+        "UPDATE api_key_secrets SET expires_at = now()",
+        "UPDATE tiers SET multiplier_milli = 5",
+        "UPDATE tiers SET limits = jsonb_build_object('burst', 3)",
     ],
 )
-async def test_rules_have_names(database: asyncpg.Connection, change: str, rule: str) -> None:
-    await database.execute(
-        "INSERT INTO api_keys (id, digest, last_four, rate_limit_per_min) VALUES ('a', repeat('0', 64), 'abcd', 20)"
-    )
+async def test_what_a_key_depends_on_changes_its_version_too(database: asyncpg.Connection, change: str) -> None:
+    for statement in (KEY, SECRET, "UPDATE api_keys SET tier = 'basic'"):
+        await database.execute(statement)
+    before = await database.fetchval("SELECT version FROM api_keys")
+    await database.execute(change)
+    assert await database.fetchval("SELECT version FROM api_keys") == before + 1
+
+
+async def test_every_change_of_prices_makes_a_new_list(database: asyncpg.Connection) -> None:
+    for change in (
+        "INSERT INTO prices (model, valid_from) VALUES ('m', 'epoch')",
+        "UPDATE prices SET per_request_micro = 7 WHERE model = 'm'",
+        "DELETE FROM prices WHERE model = 'm'",
+    ):
+        before = await database.fetchval("SELECT version FROM price_list")
+        await database.execute(change)
+        assert await database.fetchval("SELECT version FROM price_list") == before + 1
+
+
+@pytest.mark.parametrize("table", ["credit_grants", "audit_log"])
+@pytest.mark.parametrize("change", ["UPDATE {} SET id = id", "DELETE FROM {}", "TRUNCATE {}"])
+async def test_the_ledger_and_the_audit_log_only_grow(database: asyncpg.Connection, table: str, change: str) -> None:
+    for statement in (KEY, GRANT, AUDIT):
+        await database.execute(statement)
+    if change.startswith("UPDATE") and table == "audit_log":
+        change = "UPDATE {} SET actor = 'somebody else'"
+    with pytest.raises(asyncpg.RestrictViolationError, match="append-only"):
+        await database.execute(change.format(table))
+    assert await database.fetchval(f"SELECT count(*) FROM {table}") == 1
+
+
+@pytest.mark.parametrize(
+    ("table", "change", "rule"),
+    [
+        ("api_keys", "id = ''", "api_keys_id_form"),
+        ("api_keys", "id = 'a:b'", "api_keys_id_form"),
+        ("api_keys", "credits_granted_micro = 9007199254740992", "api_keys_credits_granted_range"),
+        ("api_keys", "credits_granted_micro = -1", "api_keys_credits_granted_range"),
+        ("api_keys", "expires_at = 'infinity'", "api_keys_times_finite"),
+        ("api_keys", "revoked_at = now()", "api_keys_revoked_for_good"),
+        ("api_keys", "label = repeat('x', 501)", "api_keys_label_short"),
+        ("api_keys", "scopes = '{}'", "api_keys_scopes_known"),
+        ("api_keys", "scopes = '{inference,admin}'", "api_keys_scopes_known"),
+        ("api_keys", "models = '{llama3 *}'", "api_keys_models_form"),
+        ("api_keys", "models = ARRAY['']", "api_keys_models_form"),
+        ("api_keys", "networks = '{10.0.0.0}'", "api_keys_networks_form"),
+        ("api_keys", "networks = '{10.0.0.999/8}'", "api_keys_networks_form"),
+        ("api_keys", "networks = '{10.0.0.0/33}'", "api_keys_networks_form"),
+        ("api_keys", "networks = '{somewhere/8}'", "api_keys_networks_form"),
+        ("api_key_secrets", "digest = 'short'", "api_key_secrets_digest_form"),
+        ("teams", "id = 'a b'", "teams_id_form"),
+        ("tiers", "name = 'a b'", "tiers_name_form"),
+        ("tiers", "multiplier_milli = -1", "tiers_multiplier_range"),
+        ("prices", "per_request_micro = -1", "prices_range"),
+        ("prices", "valid_from = 'infinity'", "prices_valid_from_finite"),
+    ],
+)
+async def test_rules_have_names(database: asyncpg.Connection, table: str, change: str, rule: str) -> None:
+    for statement in ROW_OF[table]:
+        await database.execute(statement)
     with pytest.raises(asyncpg.CheckViolationError) as caught:
-        await database.execute(f"UPDATE api_keys SET {change}")
+        await database.execute(f"UPDATE {table} SET {change}")
     assert caught.value.constraint_name == rule
+
+
+async def test_networks_as_python_writes_them_fit(database: asyncpg.Connection) -> None:
+    await database.execute(KEY)
+    written = [
+        network(text) for text in ("10.1.2.3", "192.168.0.0/16", "::1", "2001:db8::/32", "::ffff:10.0.0.1", "::/0")
+    ]
+    await database.execute("UPDATE api_keys SET networks = $1", written)
+    assert await database.fetchval("SELECT networks FROM api_keys") == written
+
+
+@pytest.mark.parametrize("table", ["api_keys", "teams", "tiers"])
+@pytest.mark.parametrize(
+    "limits",
+    [
+        "[]",
+        "null",
+        '{"unknown": 1}',
+        '{"rate_limit_per_min": 0}',
+        '{"rate_limit_per_min": 1.5}',
+        '{"rate_limit_per_min": "1"}',
+        f'{{"rate_limit_per_min": {PER_MINUTE_MAX + 1}}}',
+        f'{{"tokens_per_min": {PER_MINUTE_MAX + 1}}}',
+        f'{{"burst": {PER_MINUTE_MAX + 1}}}',
+        f'{{"concurrency": {CONCURRENCY_MAX + 1}}}',
+        f'{{"monthly_token_limit": {MONTHLY_TOKENS_MAX + 1}}}',
+        '{"model_limits": null}',
+        '{"model_limits": {"": {}}}',
+        '{"model_limits": {"a;b": {}}}',
+        '{"model_limits": {"a b": {}}}',
+        '{"model_limits": {"a": {"burst": 1}}}',
+        '{"model_limits": {"a": {"rate_limit_per_min": 0}}}',
+        f'{{"model_limits": {{"{"x" * (GLOB_CHARS_MAX + 1)}": {{}}}}}}',
+        '{"model_limits": {' + ", ".join(f'"m{n}": {{}}' for n in range(MODEL_LIMITS_MAX + 1)) + "}}",
+    ],
+)
+async def test_limits_that_are_none_are_refused(database: asyncpg.Connection, table: str, limits: str) -> None:
+    for statement in ROW_OF[table]:
+        await database.execute(statement)
+    with pytest.raises((asyncpg.CheckViolationError, asyncpg.InvalidParameterValueError)):
+        await database.execute(f"UPDATE {table} SET limits = $1", limits)
+
+
+@pytest.mark.parametrize(
+    "limits",
+    [
+        Limits(),
+        Limits(rate_limit_per_min=None, burst=None, tokens_per_min=None, concurrency=None, monthly_token_limit=None),
+        Limits(
+            rate_limit_per_min=PER_MINUTE_MAX,
+            burst=PER_MINUTE_MAX,
+            tokens_per_min=PER_MINUTE_MAX,
+            concurrency=CONCURRENCY_MAX,
+            monthly_token_limit=MONTHLY_TOKENS_MAX,
+            model_limits={
+                f"m{n}".ljust(GLOB_CHARS_MAX, "*"): ModelLimits(rate_limit_per_min=PER_MINUTE_MAX, tokens_per_min=1)
+                for n in range(MODEL_LIMITS_MAX)
+            },
+        ),
+        Limits(model_limits={"a": ModelLimits()}),
+    ],
+)
+async def test_limits_as_the_gateway_writes_them_fit(database: asyncpg.Connection, limits: Limits) -> None:
+    await database.execute("UPDATE tiers SET limits = $1", limits_json(limits))
+    assert json.loads(await database.fetchval("SELECT limits FROM tiers WHERE name = 'basic'")) == said(limits)
+
+
+OLD_KEY = """
+INSERT INTO api_keys (id, digest, last_four, label, rate_limit_per_min, tokens_per_min, concurrency,
+                      monthly_token_limit, credits_granted_micro, version, created_at)
+VALUES ($1, $2, 'abcd', 'old', $3, $4, $5, $6, $7, 3, '2026-01-01')
+"""
+
+
+async def test_keys_and_rows_of_before_0002_are_carried_over(
+    database_url: str, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    steps = sql.migrations()
+    monkeypatch.setattr(sql, "migrations", lambda: steps[:1])
+    await migrate(database_url)
+    async with connected(database_url) as connection:
+        await connection.execute(OLD_KEY, "full", "1" * 64, 20, 30, 40_000, 0, 7_500_000)
+        await connection.execute(OLD_KEY, "bare", "2" * 64, 5, None, None, None, None)
+        await connection.execute(OLD_KEY, "broke", "3" * 64, 5, None, None, 2**53 - 1, 0)
+        await connection.execute(INSERT, datetime(2026, 11, 3, tzinfo=UTC))
+        await connection.execute("SELECT make_usage_partition('2026-11-01')")
+    monkeypatch.undo()
+    assert await migrate(database_url) == [step.name for step in steps[1:]]
+    async with connected(database_url) as connection:
+        rows = {row["id"]: row for row in await connection.fetch("SELECT * FROM api_keys")}
+        limits = {key: json.loads(row["limits"]) for key, row in rows.items()}
+        secrets = await connection.fetch("SELECT * FROM api_key_secrets ORDER BY digest")
+        grants = await connection.fetch("SELECT * FROM credit_grants")
+        assert [tuple(row) for row in await connection.fetch("SELECT team_id, team_credits_micro FROM usage_logs")] == [
+            ("", 0)
+        ]
+    unlimited = {"tokens_per_min": None, "concurrency": None}
+    assert limits == {
+        "full": {"rate_limit_per_min": 20, "tokens_per_min": 30, "concurrency": 10_000, "monthly_token_limit": 1},
+        "bare": unlimited | {"rate_limit_per_min": 5, "monthly_token_limit": None},
+        "broke": unlimited | {"rate_limit_per_min": 5, "monthly_token_limit": 10**12},
+    }
+    assert {row["version"] for row in rows.values()} == {4}  # so that the new records replace those in Redis
+    assert {key: (row["metered"], row["credits_granted_micro"]) for key, row in rows.items()} == {
+        "full": (True, 7_500_000),
+        "bare": (False, 0),
+        "broke": (True, 0),
+    }
+    assert [(row["api_key_id"], row["digest"], row["last_four"]) for row in secrets] == [
+        ("full", "1" * 64, "abcd"),
+        ("bare", "2" * 64, "abcd"),
+        ("broke", "3" * 64, "abcd"),
+    ]
+    assert [(row["id"], row["api_key_id"], row["amount_micro"]) for row in grants] == [
+        ("opening-full", "full", 7_500_000)
+    ]

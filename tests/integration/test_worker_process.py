@@ -14,15 +14,16 @@ from pathlib import Path
 import pytest
 from redis.asyncio import Redis
 
+from gateway.admin.keys import KeyStore
 from gateway.admin.postgres import open_pool
-from gateway.admin.store import KeyStore
+from gateway.core.limits import Limits
 from gateway.dev.postgres import EmbeddedPostgres
 from gateway.dev.valkey import EmbeddedValkey
 from gateway.errors import StoreUnavailable
 from gateway.settings import Settings, SettingsError
 from gateway.state import keyspace
 from gateway.telemetry.logs import Log
-from tests.integration.test_store import record
+from tests.integration.admin_objects import BY, record
 from tests.integration.usage_events import event, fields
 from workers import lifecycle
 from workers.loop import Loop
@@ -70,7 +71,7 @@ async def test_a_signal_ends_it_with_everything_written(
     await migrate(database_url)
     redis, postgres = Redis.from_url(redis_url), await open_pool(database_url)
     try:
-        await KeyStore(postgres).create(record(1))
+        await KeyStore(postgres, Limits(), 1).create(BY, record(1), None)
         async with working(redis_url, database_url, short_dir / "log") as process:
             for shard in (0, 1):
                 for n in range(100):

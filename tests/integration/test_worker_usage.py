@@ -105,7 +105,10 @@ async def test_every_column_gets_its_own_value(bench: Bench) -> None:
         DETAIL, status="client_gone", http_status=499, streamed=True, finish_reason="stop", response_time_ms=1,
         first_token_ms=2, load_ms=3, prompt_ms=4, eval_ms=5, end_user="用户",
     )  # fmt: skip
-    one = event(1, prompt_tokens=6, completion_tokens=7, credits_micro=8, estimated=True, detail=detail)
+    one = event(
+        1, prompt_tokens=6, completion_tokens=7, credits_micro=8, estimated=True, detail=detail, team_id="team000001",
+        team_credits_micro=9,
+    )  # fmt: skip
     await bench.emit(fields(one))
     assert await bench.drain(bench.worker()) == 1
     row = dict((await bench.rows())[0])
@@ -114,10 +117,16 @@ async def test_every_column_gets_its_own_value(bench: Bench) -> None:
     assert str(row.pop("id")) == one.id
     assert row.pop("api_key_id") == one.key_id
     assert row.pop("total_tokens") == 13
-    top = {
-        name: getattr(one, name)
-        for name in ("prompt_tokens", "completion_tokens", "credits_micro", "estimated", "month")
-    }
+    names = (
+        "prompt_tokens",
+        "completion_tokens",
+        "credits_micro",
+        "estimated",
+        "month",
+        "team_id",
+        "team_credits_micro",
+    )
+    top = {name: getattr(one, name) for name in names}
     assert row == top | msgspec.structs.asdict(detail)
 
 

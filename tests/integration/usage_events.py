@@ -42,6 +42,8 @@ def fields(one: UsageEvent, **changes: bytes) -> dict[Any, Any]:
         "completion": one.completion_tokens,
         "credits": one.credits_micro,
         "estimated": int(one.estimated),
+        "team": one.team_id,
+        "team_credits": one.team_credits_micro,
         "detail": detail_json(one.detail),
     }
     return written | changes
