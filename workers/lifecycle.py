@@ -13,16 +13,15 @@ from collections.abc import AsyncIterator
 from contextlib import asynccontextmanager
 
 import uvloop
-from redis.asyncio import BlockingConnectionPool, Redis
-from redis.asyncio.retry import Retry
-from redis.backoff import NoBackoff
 
+from gateway.admin.keys import KeyStore
 from gateway.admin.postgres import Postgres, open_pool
-from gateway.admin.store import KeyStore
+from gateway.admin.prices import PriceStore
+from gateway.admin.teams import TeamStore
 from gateway.settings import Settings, SettingsError
-from gateway.state.client import Pipe, connect
+from gateway.state.cluster import pipe_to
 from gateway.state.directory import KeyDirectory
-from gateway.state.functions import Functions
+from gateway.state.functions import Calls, Functions
 from gateway.state.limiter import RedisLimiter
 from gateway.state.server import problems
 from gateway.telemetry.logs import Log
@@ -32,7 +31,7 @@ from workers.hydrate import Hydrator
 from workers.loop import Loop
 from workers.reaper import Reaper
 from workers.store import UsageStore
-from workers.stream import BLOCK_MS, UsageStream
+from workers.stream import BLOCK_MS, StreamClient, UsageStream, connect
 from workers.upkeep import Upkeep
 from workers.usage import UsageWorker
 
@@ -84,8 +83,8 @@ async def _work(settings: Settings, log: Log) -> int:
 @asynccontextmanager
 async def _loops(settings: Settings, log: Log) -> AsyncIterator[list[Loop]]:
     """All loops of a worker on adapters that are closed afterwards. Connects to nothing yet."""
-    redis = _stream_client(settings)
-    pipe = Pipe(connect(settings.redis_url, REDIS_TIMEOUT_MS), REDIS_TIMEOUT_MS)
+    redis = connect(settings.redis_url, settings.shards, REDIS_TIMEOUT_MS + BLOCK_MS)
+    pipe = pipe_to(settings.redis_url, REDIS_TIMEOUT_MS)
     pipe.start()
     inserts = await open_pool(
         settings.database_url, connections_max=INSERT_CONNECTIONS_MAX, statement_s_max=INSERT_S_MAX
@@ -106,7 +105,7 @@ async def _loops(settings: Settings, log: Log) -> AsyncIterator[list[Loop]]:
         await lookups.close()
 
 
-def _usage_loops(settings: Settings, log: Log, redis: Redis, postgres: Postgres) -> list[Loop]:
+def _usage_loops(settings: Settings, log: Log, redis: StreamClient, postgres: Postgres) -> list[Loop]:
     """For each shard one that makes rows and one that removes dead consumers."""
     consumer = f"{socket.gethostname()}-{os.getpid()}-{secrets.token_hex(4)}"
     store = UsageStore(postgres)
@@ -118,26 +117,20 @@ def _usage_loops(settings: Settings, log: Log, redis: Redis, postgres: Postgres)
     return loops
 
 
-def _key_loops(settings: Settings, log: Log, pipe: Pipe, postgres: Postgres) -> list[Loop]:
+def _key_loops(settings: Settings, log: Log, pipe: Calls, postgres: Postgres) -> list[Loop]:
     functions = Functions(pipe)
     directory = KeyDirectory(pipe, functions, settings.shards)
     reaper = Reaper(pipe, RedisLimiter(functions, settings.shards), settings.shards, log)
-    hydrator = Hydrator(KeyStore(postgres), directory, RedisClock(pipe), settings.shards, log)
+    hydrator = Hydrator(
+        keys=KeyStore(postgres, settings.defaults(), settings.shards),
+        teams=TeamStore(postgres),
+        prices=PriceStore(postgres),
+        directory=directory,
+        clock=RedisClock(pipe),
+        shards=settings.shards,
+        log=log,
+    )
     return [
         Loop("reaper", reaper.run_once, log, rest_s=REAP_REST_S),
         Loop("hydrate", hydrator.run_once, log, rest_s=HYDRATE_REST_S),
     ]
-
-
-def _stream_client(settings: Settings) -> Redis:
-    """A connection a shard for blocking reads, and one more; never retries by itself."""
-    seconds = (REDIS_TIMEOUT_MS + BLOCK_MS) / 1000
-    pool = BlockingConnectionPool.from_url(
-        settings.redis_url,
-        max_connections=settings.shards + 1,
-        timeout=seconds,
-        socket_timeout=seconds,
-        socket_connect_timeout=seconds,
-        retry=Retry(NoBackoff(), 0),
-    )
-    return Redis.from_pool(pool)

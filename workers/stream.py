@@ -8,12 +8,17 @@ import time
 from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
 from typing import Any
+from urllib.parse import urlsplit
 
-from redis.asyncio import Redis
+from redis.asyncio import BlockingConnectionPool, Redis
+from redis.asyncio.cluster import ClusterNode, RedisCluster
+from redis.asyncio.retry import Retry
+from redis.backoff import NoBackoff
 from redis.exceptions import RedisError, ResponseError
 
 from gateway.errors import Unavailable
 from gateway.state import keyspace
+from gateway.state.slots import is_cluster, node_urls
 from gateway.telemetry.logs import Log
 from workers.batch import Bad, BatchPolicy, Entry
 
@@ -23,7 +28,25 @@ CLAIM_IDLE_MS = 30_000
 """Entries that another consumer has held for so long are taken over. Longer than a batch may take; a batch that was
 inserted twice all the same makes one row a call."""
 RETIRE_IDLE_MS = 3_600_000
+REDIS_PORT = 6379
 FROM_START = "0"
+
+StreamClient = Redis | RedisCluster
+
+
+def connect(url: str, shards: int, timeout_ms: int) -> StreamClient:
+    """A client with a connection a shard for blocking reads, and some more; never retries by itself."""
+    waits: dict[str, Any] = {"socket_timeout": timeout_ms / 1000, "socket_connect_timeout": timeout_ms / 1000}
+    retry = Retry(NoBackoff(), 0)
+    if not is_cluster(url):
+        pool = BlockingConnectionPool.from_url(
+            url, max_connections=shards + 1, timeout=timeout_ms / 1000, retry=retry, **waits
+        )
+        return Redis.from_pool(pool)
+    first, *others = node_urls(url)
+    nodes = [ClusterNode(place.hostname or "", place.port or REDIS_PORT) for place in map(urlsplit, others)]
+    # its pools do not wait: a second connection for what is not a read, were all shards at one node
+    return RedisCluster.from_url(first, startup_nodes=nodes, max_connections=2 * shards, retry=retry, **waits)
 
 
 class UsageStream:
@@ -34,7 +57,7 @@ class UsageStream:
 
     def __init__(
         self,
-        redis: Redis,
+        redis: StreamClient,
         shard: int,
         consumer: str,
         policy: BatchPolicy,

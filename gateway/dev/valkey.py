@@ -10,6 +10,7 @@ import asyncio
 import platform
 import signal
 import sys
+from collections.abc import Mapping
 from pathlib import Path
 
 from gateway.dev.places import package_file, private_dir, socket_dir
@@ -23,12 +24,15 @@ _MACHINES = {"amd64": "x86_64", "arm64": "aarch64" if sys.platform == "linux" el
 class EmbeddedValkey:
     """One server on one directory, which may be started again after `stop` or `kill`.
 
-    `port` makes it listen on TCP 127.0.0.1 as well; 0: on the socket alone.
+    `port` makes it listen on TCP 127.0.0.1 as well; 0: on the socket alone. `more`: further settings of the server.
     """
 
-    def __init__(self, directory: Path, *, port: int = 0, log: Path | None = None) -> None:
+    def __init__(
+        self, directory: Path, *, port: int = 0, log: Path | None = None, more: Mapping[str, str] | None = None
+    ) -> None:
         self._directory = directory.absolute()
         self._port = port
+        self._more = dict(more or {})
         self._log = log or self._directory / "valkey.log"
         self._child: Child | None = None
 
@@ -89,6 +93,7 @@ class EmbeddedValkey:
             "save": "",
             "maxmemory-policy": "noeviction",
             "daemonize": "no",
+            **self._more,
         }
         return [str(_binary()), *(part for name, value in settings.items() for part in (f"--{name}", value))]
 

@@ -1,9 +1,12 @@
 """Whether a Redis can be trusted with limits: asked when a replica or a worker starts, if it answers then."""
 
+import asyncio
+
 from redis.asyncio import Redis
 from redis.exceptions import RedisError
 
 from gateway.state import client
+from gateway.state.slots import is_cluster, node_urls
 
 VERSION_MIN = (7, 0)
 
@@ -11,14 +14,25 @@ VERSION_MIN = (7, 0)
 async def problems(url: str, timeout_ms: int) -> list[str]:
     """One line for each thing that must be changed first; none for a Redis that is away, which is no misconfiguration.
 
-    What an access list does not let us ask is taken to be right.
+    What an access list does not let us ask is taken to be right. Of a cluster, the nodes that the address names.
     """
+    clustered = is_cluster(url)
+    servers = node_urls(url) if clustered else [url]
+    found = await asyncio.gather(*(_problems(server, timeout_ms, clustered) for server in servers))
+    return list(dict.fromkeys(line for lines in found for line in lines))
+
+
+async def _problems(url: str, timeout_ms: int, clustered: bool) -> list[str]:
     redis = client.connect(url, timeout_ms)
     try:
         found = []
-        version = await _version(redis)
+        version, in_cluster = await _about(redis)
         if version and version < VERSION_MIN:
             found.append(f"REDIS_URL: Redis {version[0]}.{version[1]} has no functions; version 7.0 is the oldest.")
+        if in_cluster is True and not clustered:
+            found.append("REDIS_URL: this Redis is part of a cluster; write it as redis+cluster://.")
+        if in_cluster is False and clustered:
+            found.append("REDIS_URL: this Redis is no cluster; write it as redis://.")
         policy = (await redis.config_get("maxmemory-policy")).get("maxmemory-policy", "noeviction")
         if policy != "noeviction":
             found.append(f"REDIS_URL: maxmemory-policy is {policy}, which forgets limits; set it to noeviction.")
@@ -29,6 +43,9 @@ async def problems(url: str, timeout_ms: int) -> list[str]:
         await redis.aclose()
 
 
-async def _version(redis: Redis) -> tuple[int, ...]:
+async def _about(redis: Redis) -> tuple[tuple[int, ...], bool | None]:
+    """The version, and whether it is a node of a cluster; nothing where it does not say."""
     information = await redis.info("server")
-    return tuple(int(part) for part in str(information.get("redis_version", "")).split(".")[:2] if part.isdigit())
+    version = tuple(int(part) for part in str(information.get("redis_version", "")).split(".")[:2] if part.isdigit())
+    mode = information.get("redis_mode", information.get("server_mode"))
+    return version, None if mode is None else mode == "cluster"
