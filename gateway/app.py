@@ -11,31 +11,45 @@ from importlib.metadata import version
 
 import httpx
 from litestar import Litestar
+from msgspec import Struct
 
-from gateway.admin.store import KeyStore, open_pool
+from gateway.admin.audit import AuditStore
+from gateway.admin.credits import CreditStore
+from gateway.admin.keys import KeyStore
+from gateway.admin.postgres import Postgres, open_pool
+from gateway.admin.prices import PriceStore
+from gateway.admin.publisher import Publisher
+from gateway.admin.reconcile import Reconciler, StoredEvents
+from gateway.admin.teams import TeamStore
+from gateway.admin.tiers import TierStore
 from gateway.backends.client import OllamaClient, Patience
 from gateway.backends.library import Library
 from gateway.backends.pool import Pool
 from gateway.backends.prober import Prober
 from gateway.backends.shows import Shows
 from gateway.core import ids
+from gateway.core.addresses import Proxies
 from gateway.core.call import Call
-from gateway.core.limits import Limits
+from gateway.core.keys import Peppers
 from gateway.dialects.policy import Policy
 from gateway.pipeline import Pipeline
 from gateway.running import Running
 from gateway.settings import Settings
-from gateway.state import client as redis_client
+from gateway.state.cluster import pipe_to
 from gateway.state.directory import KeyDirectory
+from gateway.state.failures import Failures
 from gateway.state.functions import Functions
+from gateway.state.inspector import RedisInspector
 from gateway.state.leases import RedisLeases
+from gateway.state.ledger import RedisLedger
 from gateway.state.limiter import RedisLimiter
 from gateway.telemetry.logs import Log
 from gateway.telemetry.metrics import Metrics
 from gateway.telemetry.observer import CallObserver
-from gateway.web.admin import AdminDeps
+from gateway.web.admin.deps import AdminDeps
 from gateway.web.body import Intake
 from gateway.web.calls import CallDeps
+from gateway.web.credentials import Door
 from gateway.web.public import PublicDeps
 from gateway.web.pulling import PullDeps
 from gateway.web.router import application
@@ -54,6 +68,16 @@ def new_call_id() -> str:
     return ids.uuid7(time.time_ns() // 1_000_000, secrets.token_bytes(ids.ENTROPY_BYTES))
 
 
+class Redis(Struct, frozen=True):
+    """What the admin API uses of Redis."""
+
+    functions: Functions
+    directory: KeyDirectory
+    inspector: RedisInspector
+    ledger: RedisLedger
+    door: Door
+
+
 class Replica:
     """One replica: its Litestar app, and how it stops. Opens nothing before the app's lifespan begins."""
 
@@ -62,27 +86,31 @@ class Replica:
         self.log = Log(time.time, debug=settings.debug)
         self.running = Running()
         self.draining = False
+        self._peppers = Peppers(settings.key_pepper, *settings.key_pepper_previous)
+        self._proxies = Proxies(settings.trusted_proxies)
         self.app = application(
             self._lifespan,
             self.log,
             new_call_id,
             body_bytes_max=settings.body_bytes_max,
             cors_origins=settings.cors_origins,
+            admin_port=settings.admin_port,
         )
 
     @asynccontextmanager
     async def _lifespan(self, app: Litestar) -> AsyncIterator[None]:
         settings = self._settings
         async with AsyncExitStack() as stack:
-            pipe = redis_client.Pipe(
-                redis_client.connect(settings.redis_url, settings.redis_timeout_ms), settings.redis_timeout_ms
-            )
+            pipe = pipe_to(settings.redis_url, settings.redis_timeout_ms)
             pipe.start()
             stack.push_async_callback(pipe.close)
             functions = Functions(pipe)
-            limiter = RedisLimiter(functions, settings.shards)
+            failures = Failures(functions, settings.shards, monotonic_ms, per_min=settings.key_failures_per_min)
+            limiter = RedisLimiter(functions, settings.shards, shadow=settings.shadow_limits)
+            inspector = RedisInspector(functions, settings.shards, failures)
             directory = KeyDirectory(pipe, functions, settings.shards)
-            leases = RedisLeases(limiter, monotonic_ms, self._late)
+            leases = RedisLeases(limiter, failures, monotonic_ms, self._late, decision_ms=settings.redis_timeout_ms)
+            door = Door(self._peppers, self._proxies, failures)
             metrics = Metrics()
 
             ollama = OllamaClient(_patience(settings))
@@ -105,11 +133,13 @@ class Replica:
             stack.push_async_callback(database.close)
             observer = CallObserver(metrics, self.log)
             app.state.openapi = []
-            app.state.calls = self._calls(Pipeline(leases, pool, monotonic_ms, observer), pool, observer)
-            app.state.admin = self._admin(KeyStore(database), directory)
+            app.state.calls = self._calls(Pipeline(leases, pool, monotonic_ms, observer), pool, observer, door)
+            ledger = RedisLedger(pipe, settings.shards)
+            app.state.admin = self._admin(database, Redis(functions, directory, inspector, ledger, door), pool)
             app.state.pull = self._pull(library, pool)
             app.state.public = PublicDeps(
-                inspector=limiter,
+                inspector=inspector,
+                door=door,
                 fleet=pool,
                 library=library,
                 intake=app.state.calls.intake,
@@ -118,7 +148,7 @@ class Replica:
                 snapshot=pool.snapshot,
                 draining=lambda: self.draining,
                 keys_loaded=partial(_keys_loaded, directory, settings.shards),
-                database=KeyStore(database).now_us,
+                database=app.state.admin.keys.now_us,
                 version=version("llm-gateway"),
             )
             async with self._background(prober.run, leases.run):
@@ -128,11 +158,12 @@ class Replica:
             await leases.flush(FLUSH_S)
             self.log.info("stopped", unsettled_calls=leases.unsettled)
 
-    def _calls(self, pipeline: Pipeline, fleet: Pool, observer: CallObserver) -> CallDeps:
+    def _calls(self, pipeline: Pipeline, fleet: Pool, observer: CallObserver, door: Door) -> CallDeps:
         return CallDeps(
             pipeline=pipeline,
             fleet=fleet,
             running=self.running,
+            door=door,
             clock_ms=monotonic_ms,
             clock_s=time.time,
             new_id=new_call_id,
@@ -157,17 +188,38 @@ class Replica:
             new_id=new_call_id,
         )
 
-    def _admin(self, keys: KeyStore, directory: KeyDirectory) -> AdminDeps:
+    def _admin(self, database: Postgres, redis: Redis, fleet: Pool) -> AdminDeps:
+        settings = self._settings
+        keys, teams, prices = (
+            KeyStore(database, settings.defaults(), settings.shards),
+            TeamStore(database),
+            PriceStore(database),
+        )
+        credits = CreditStore(database)
         return AdminDeps(
             keys=keys,
-            directory=directory,
-            secret=self._settings.admin_secret,
-            prefix=self._settings.api_key_prefix,
-            defaults=Limits(
-                requests_per_min=self._settings.default_rate_limit_per_min,
-                monthly_tokens=self._settings.default_monthly_token_limit,
+            teams=teams,
+            tiers=TierStore(database),
+            prices=prices,
+            credits=credits,
+            audit=AuditStore(database),
+            publisher=Publisher(keys, teams, prices, redis.directory),
+            reconciler=Reconciler(credits, StoredEvents(database), redis.ledger),
+            inspector=redis.inspector,
+            fleet=fleet,
+            door=redis.door,
+            peppers=self._peppers,
+            failures=Failures(
+                redis.functions, settings.shards, monotonic_ms, per_min=settings.admin_failures_per_min, kind="admin:"
             ),
+            secrets=settings.admin_secrets(),
+            port=settings.admin_port,
+            prefix=settings.api_key_prefix,
+            output_tokens_max=settings.output_tokens_max,
+            shadow=settings.shadow_limits,
             clock_s=time.time,
+            new_id=new_call_id,
+            entropy=secrets.token_bytes,
         )
 
     @asynccontextmanager

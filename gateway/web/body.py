@@ -21,7 +21,7 @@ BODY_S = 30.0
 ARRIVING_BYTES_MAX = 256 << 20
 DEPTH_MAX = 64
 T = TypeVar("T")
-_FIELD = re.compile(r"at `\$\.([a-z_]+)")
+_FIELD = re.compile(r"`\$\.([a-z_]+)|field `([a-z_]+)`$")  # the first of a path, or the one that lacks or is unknown
 # A string, to the end of the body if it never closes. Possessive, so that the scan never goes back.
 _STRINGS = re.compile(rb'"[^"\\]*+(?:\\.[^"\\]*+)*+(?:"|\\?\Z)', re.DOTALL)
 _BRACKETS = bytes.maketrans(b"{}", b"[]")
@@ -79,7 +79,8 @@ def decoded(raw: bytes, decode: Callable[[bytes], T]) -> T:
         return decode(raw)
     except msgspec.ValidationError as error:
         field = _FIELD.search(str(error))
-        raise BadRequest(f"The request is not valid: {error}", param=field and field[1]) from None
+        param = (field[1] or field[2]) if field else None
+        raise BadRequest(f"The request is not valid: {error}", param=param) from None
     except (msgspec.DecodeError, UnicodeDecodeError, RecursionError) as error:
         raise InvalidJson(f"The body is not valid JSON: {error}") from None
 

@@ -6,18 +6,23 @@ import msgspec
 from litestar import Response, get
 
 from gateway.web import public
-from gateway.web.operations import EVENTS, OPERATIONS, Operation, Streamed
+from gateway.web.operation import EVENTS, Operation, Streamed
+from gateway.web.operations import OPERATIONS
 from gateway.web.schema import failures, headers, requests
-from gateway.web.schema.examples import ANSWERS, STREAMED
+from gateway.web.schema.admin_examples import ADMIN_ANSWERS
+from gateway.web.schema.examples import ANSWERS as OTHER_ANSWERS
+from gateway.web.schema.examples import STREAMED
 
 SECURITY: dict[str, list[dict[str, list[str]]]] = {
     "key": [{"BearerKey": []}, {"HeaderKey": []}],
     "admin": [{"AdminSecret": []}],
+    "puller": [{"AdminSecret": []}, {"BearerKey": []}, {"HeaderKey": []}],
     "anyone": [],
 }
 _NEEDS = {
     "key": "Needs an API key, as `Authorization: Bearer KEY` or as `X-API-Key: KEY`.",
     "admin": "Needs the admin secret, as `X-Admin-Secret: SECRET`.",
+    "puller": "Needs the admin secret, as `X-Admin-Secret: SECRET`, or an API key with the scope `pull`.",
     "anyone": "Needs no key.",
 }
 _SCHEMES = {
@@ -45,10 +50,11 @@ _TAGS = {
     "ollama": "Ollama's own API: set a client's host to this address.",
     "plain": "A prompt in, a text out, for scripts.",
     "usage": "What a key may still do.",
-    "admin": "For operators: keys and models.",
+    "admin": "For operators: keys, teams, tiers, prices, credits and models.",
     "service": "How this gateway is.",
     "blocked": "The parts of Ollama that this gateway keeps to itself.",
 }
+ANSWERS = OTHER_ANSWERS | ADMIN_ANSWERS
 _PLACES = frozenset({"gateway", "dialects", "web", "schema"})
 _REF = "#/components/schemas/"
 _ABOUT = """Keys, exact limits, accounting and one address for many Ollama nodes, behind the APIs of OpenAI, Anthropic
@@ -137,7 +143,7 @@ def _operation(operation: Operation, schemas: dict[Any, Any]) -> dict[str, Any]:
                 "in": one.place,
                 "required": one.place == "path",
                 "description": one.about,
-                "schema": {"type": "string"},
+                "schema": one.schema,
                 "example": one.example,
             }
             for one in operation.parameters
@@ -170,12 +176,14 @@ def _success(operation: Operation, schemas: dict[Any, Any]) -> dict[str, Any]:
     content = {operation.content_type: {"schema": schemas[operation.answer], "example": ANSWERS[operation.id]}}
     if operation.streamed:
         content[operation.streamed.content_type] = _item(operation, operation.streamed, schemas)
+    again = [operation.status_again] if operation.status_again else []
     return {
-        str(operation.status): {
-            "description": operation.summary,
-            "headers": _headers(operation, operation.status),
+        str(status): {
+            "description": operation.summary if status == operation.status else "It was carried out before.",
+            "headers": _headers(operation, status),
             "content": content,
         }
+        for status in (operation.status, *again)
     }
 
 

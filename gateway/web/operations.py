@@ -4,9 +4,7 @@ What is routed is in `routes.py`; tests hold the two against each other, and eac
 """
 
 import re
-from typing import Any, Literal
-
-from msgspec import Struct
+from typing import Any
 
 from gateway.dialects.anthropic import request as anthropic_request
 from gateway.dialects.native import chat as native_chat
@@ -18,69 +16,15 @@ from gateway.dialects.openai import completions as openai_completions
 from gateway.dialects.openai import embeddings as openai_embeddings
 from gateway.dialects.openai import responses_request as openai_responses_request
 from gateway.dialects.plain import GenerateBody
-from gateway.web import admin, models, public, pull, pulling
+from gateway.web import models, public
+from gateway.web.admin.operations import ADMIN
 from gateway.web.blocked import BLOCKED
+from gateway.web.operation import CALL, EVENTS, LINES, LOOK, REFUSALS, Operation, Parameter, Streamed
 from gateway.web.schema import anthropic, ollama, openai, plain, responses
 from gateway.web.schema.examples import EMBEDDER, MODEL, THINKER
-from gateway.web.schema.failures import Family
 
-Access = Literal["key", "admin", "anyone"]
 QUESTION = "Why is the sky blue? One sentence."
 USER = {"role": "user", "content": QUESTION}
-
-
-class Parameter(Struct, frozen=True):
-    """In the path, or in the query where it may be left out. All are text."""
-
-    name: str
-    place: Literal["path", "query"]
-    example: str
-    about: str
-
-
-class Streamed(Struct, frozen=True):
-    """The other form of an answer: what one event or line holds, which may be one of several things."""
-
-    content_type: str
-    items: tuple[Any, ...]
-    end: str = ""
-    """what the last event of a whole stream holds in place of an item"""
-    unasked: bool = False
-    """whether a request that does not say gets this form"""
-
-
-class Operation(Struct, frozen=True, kw_only=True):
-    """One method of one route. `errors` are the statuses it may answer beside `status`, in the form of its family."""
-
-    method: Literal["get", "post", "delete", "patch", "put"]
-    path: str
-    id: str
-    summary: str
-    about: str = ""
-    """what a newcomer has to know"""
-    tag: str
-    access: Access = "key"
-    family: Family = "openai"
-    limits: bool = False
-    """whether its answers say what the key's limits leave"""
-    parameters: tuple[Parameter, ...] = ()
-    request: Any = None
-    example: dict[str, Any] | None = None
-    """a request body"""
-    status: int = 200
-    answer: Any = None
-    """None: it only ever fails"""
-    content_type: str = "application/json"
-    streamed: Streamed | None = None
-    errors: tuple[int, ...]
-
-
-REFUSALS = (400, 401, 403, 404, 408, 413, 415, 429)
-FAILURES = (500, 502, 503, 504)
-CALL = REFUSALS + FAILURES
-LOOK = (400, 401, 500, 503)
-EVENTS = "text/event-stream"
-LINES = "application/x-ndjson"
 _PARAMETER = re.compile(r":\w+}")
 _EXTENSION = (
     "Beside its own fields, the request takes `options`, `keep_alive`, `think` and `truncate` as Ollama's API does."
@@ -198,35 +142,6 @@ LOOKS: tuple[Operation, ...] = (
     Operation(
         method="get", path="/v1/usage", id="usage", summary="What this key has used and has left", tag="usage",
         about="It counts as no request.", limits=True, answer=public.UsageReport, errors=LOOK,
-    ),
-)  # fmt: skip
-
-ADMIN: tuple[Operation, ...] = (
-    Operation(
-        method="post", path="/v1/models/pull", id="pullModel", tag="admin", access="admin",
-        summary="Pull a model onto backends, with progress as NDJSON",
-        request=pull.PullModel, example={"model": MODEL, "stream": False},
-        about="Only from the registries that the operator allows (setting PULL_REGISTRIES).", answer=pulling.PullResult,
-        streamed=Streamed(LINES, (pulling.PullProgress, pulling.PullResult), unasked=True),
-        errors=(400, 401, 403, 413, 500, 502, 503),
-    ),
-    Operation(
-        method="post", path="/admin/api-keys", id="createApiKey", tag="admin", access="admin", status=201,
-        summary="Make a key; the answer is the only place it is shown",
-        request=admin.CreateKey, example={"label": "me", "rate_limit_per_min": 20, "credits": 100},
-        answer=admin.CreatedKey, errors=(400, 401, 413, 500, 503),
-    ),
-    Operation(
-        method="get", path="/admin/api-keys", id="listApiKeys", tag="admin", access="admin",
-        summary="All keys, newest first",
-        parameters=(Parameter("after", "query", "0123456789", "`next` of the page before."),),
-        answer=admin.KeyList, errors=(400, 401, 500, 503),
-    ),
-    Operation(
-        method="delete", path="/admin/api-keys/{key_id}", id="revokeApiKey", tag="admin", access="admin",
-        summary="Revoke a key at once, for good",
-        parameters=(Parameter("key_id", "path", "0123456789", "The first ten characters of the key's secret part."),),
-        answer=admin.KeyView, errors=(400, 401, 404, 500, 503),
     ),
 )  # fmt: skip
 

@@ -1,4 +1,7 @@
-"""POST /v1/models/pull, for operators: one model onto chosen backends at once, with progress as NDJSON lines."""
+"""POST /v1/models/pull: one model onto chosen backends at once, with progress as NDJSON lines.
+
+For operators, and for holders of a key with the scope `pull`.
+"""
 
 from typing import Annotated
 
@@ -8,8 +11,9 @@ from litestar.types import ASGIApp
 from msgspec import Meta, Struct
 
 from gateway.core import names
-from gateway.errors import BadRequest, CloudBlocked, RegistryBlocked
-from gateway.web.admin import admins_only
+from gateway.errors import BadRequest, CloudBlocked, ModelNotFound, RegistryBlocked
+from gateway.web.admin.asked import well_formed
+from gateway.web.admin.guard import pullers_only
 from gateway.web.public import Requested
 from gateway.web.pulling import PullDeps, Pulling
 
@@ -24,16 +28,16 @@ class PullModel(Struct, kw_only=True, forbid_unknown_fields=True):
     stream: bool = True
 
 
-@post("/v1/models/pull", guards=[admins_only], status_code=200)
+@post("/v1/models/pull", guards=[pullers_only], before_request=well_formed, status_code=200)
 async def pull(request: Requested, data: JSONBody[PullModel]) -> ASGIApp:
     deps: PullDeps = request.app.state.pull
-    check_name(data.model, deps.registries, allow_cloud=deps.allow_cloud)
+    check_name(data.model, deps.registries, request.state.models, allow_cloud=deps.allow_cloud)
     backends = chosen(data.backends, [backend.name for backend in deps.snapshot()])
     return Pulling(deps, names.spelled(data.model), backends, streamed=data.stream).answer
 
 
-def check_name(model: str, registries: tuple[str, ...], *, allow_cloud: bool) -> None:
-    """Raises why that model may not be pulled."""
+def check_name(model: str, registries: tuple[str, ...], globs: tuple[str, ...], *, allow_cloud: bool) -> None:
+    """Raises why that model may not be pulled. `globs`: those of models that the key may use; none: all."""
     name = names.canonical(model)
     if name is None:
         raise BadRequest(
@@ -45,6 +49,8 @@ def check_name(model: str, registries: tuple[str, ...], *, allow_cloud: bool) ->
             f"Models may not be pulled from {names.registry(name)}, only from: {allowed} (setting PULL_REGISTRIES).",
             param="model",
         )
+    if not names.allowed(globs, name):
+        raise ModelNotFound("This API key may use no model of that name, so it cannot pull it.", param="model")
     if names.is_cloud(name) and not allow_cloud:
         raise CloudBlocked(param="model")
 

@@ -39,11 +39,20 @@ def exception_handlers(log: Log, new_id: Callable[[], str]) -> ExceptionHandlers
     def too_deep(request: Request[Any, Any, Any], error: RecursionError) -> Response[bytes]:
         return response(request, InvalidJson("The JSON is nested too deeply."))
 
+    def no_text(request: Request[Any, Any, Any], error: UnicodeDecodeError) -> Response[bytes]:
+        return response(request, InvalidJson("The body is no UTF-8 text."))
+
     def unplanned(request: Request[Any, Any, Any], error: Exception) -> Response[bytes]:
         log.surprise("request_failed", error, path=request.scope.get("path_template", ""))
         return response(request, GatewayError())
 
-    return {GatewayError: response, HTTPException: frameworks, RecursionError: too_deep, Exception: unplanned}
+    return {
+        GatewayError: response,
+        HTTPException: frameworks,
+        RecursionError: too_deep,
+        UnicodeDecodeError: no_text,
+        Exception: unplanned,
+    }
 
 
 def _translate(error: HTTPException) -> GatewayError:
@@ -51,15 +60,16 @@ def _translate(error: HTTPException) -> GatewayError:
     if known:
         return known()
     if 400 <= error.status_code < 500:
-        return BadRequest(_reason(error))
+        return _bad_request(error)
     return GatewayError()
 
 
-def _reason(error: HTTPException) -> str:
-    """Which field of a body or query is wrong and why; Litestar keeps that beside its message."""
+def _bad_request(error: HTTPException) -> BadRequest:
+    """Says which field of a query or body is wrong and why; Litestar keeps that beside its message."""
     parts = error.extra if isinstance(error.extra, list) else []
     fields = "; ".join(f"{part.get('key', 'body')}: {part.get('message', '')}" for part in parts)
-    return f"The request is not valid: {fields or error.detail}"
+    param = parts[0].get("key") if len(parts) == 1 else None
+    return BadRequest(f"The request is not valid: {fields or error.detail}", param=param)
 
 
 def _response(path: str, error: GatewayError, request_id: str, more: dict[str, str] | None) -> Response[bytes]:

@@ -9,20 +9,43 @@ from litestar.config.cors import CORSConfig
 
 from gateway.telemetry.logs import Log
 from gateway.web import routes
+from gateway.web.admin.guard import is_elsewhere
+from gateway.web.admin.router import PATH as ADMIN
 from gateway.web.headers import EXPOSED
 from gateway.web.rendering import exception_handlers
 
 Lifespan = Callable[[Litestar], AbstractAsyncContextManager[None]]
+NOWHERE = "/nowhere"
+"""no route has this path"""
+
+
+class Gateway(Litestar):
+    """The routes. Where the admin API has a port of its own, other ports know nothing of it, not even its methods."""
+
+    def __init__(self, *args: Any, admin_port: int, **kwargs: Any) -> None:
+        super().__init__(*args, **kwargs)
+        self._admin_port = admin_port
+
+    async def __call__(self, scope: Any, receive: Any, send: Any) -> None:
+        if scope["type"] == "http" and is_elsewhere(scope, self._admin_port) and _is_admin(scope["path"]):
+            scope = {**scope, "path": NOWHERE}
+        await super().__call__(scope, receive, send)
 
 
 def application(
-    lifespan: Lifespan, log: Log, new_id: Callable[[], str], *, body_bytes_max: int, cors_origins: tuple[str, ...]
+    lifespan: Lifespan,
+    log: Log,
+    new_id: Callable[[], str],
+    *,
+    body_bytes_max: int,
+    cors_origins: tuple[str, ...],
+    admin_port: int,
 ) -> Litestar:
     """The app. `lifespan` puts `calls`, `public`, `pull` and `admin` (the deps of each group of routes) into its state.
 
     `new_id` makes the ids of requests that never become calls.
     """
-    return Litestar(
+    return Gateway(
         routes.handlers(),
         lifespan=[lifespan],
         exception_handlers=exception_handlers(log, new_id),
@@ -31,7 +54,13 @@ def application(
         request_max_body_size=body_bytes_max,
         cors_config=_cors(cors_origins),
         logging_config=None,
+        admin_port=admin_port,
     )
+
+
+def _is_admin(path: str) -> bool:
+    """As Litestar reads paths: empty parts count for nothing."""
+    return next(filter(None, path.split("/")), "") == ADMIN.strip("/")
 
 
 def _numbered(new_id: Callable[[], str]) -> Callable[[Any], Any]:
@@ -50,7 +79,7 @@ def _cors(origins: tuple[str, ...]) -> CORSConfig | None:
         return None
     return CORSConfig(
         allow_origins=list(origins),
-        allow_methods=["GET", "POST", "DELETE", "OPTIONS"],
+        allow_methods=["GET", "POST", "PATCH", "DELETE", "OPTIONS"],
         allow_headers=["*"],  # clients send headers of their own, such as x-stainless-*
         expose_headers=list(EXPOSED),
         allow_credentials=False,

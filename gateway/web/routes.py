@@ -21,7 +21,7 @@ from gateway.dialects.openai import embeddings as openai_embeddings
 from gateway.dialects.openai import errors as openai_errors
 from gateway.dialects.openai import responses as openai_responses
 from gateway.web import blocked, models, pages, public
-from gateway.web.admin import KeyController
+from gateway.web.admin.router import router as admin_router
 from gateway.web.calls import CallEndpoint
 from gateway.web.counting import CountEndpoint
 from gateway.web.openapi import openapi_json
@@ -65,7 +65,7 @@ def handlers() -> list[ControllerRouterHandler]:
         *models.HANDLERS,
         *blocked.handlers(),
         pull,
-        KeyController,
+        admin_router(),
         pages.docs_page,
         pages.redoc_page,
         pages.asset,

@@ -13,13 +13,15 @@ import pytest
 
 from gateway import errors
 from gateway.cli.openapi import text
+from gateway.core.call import Trip
 from gateway.errors import GatewayError
 from gateway.web import headers
-from gateway.web.openapi import document
-from gateway.web.operations import OPERATIONS, Operation
+from gateway.web.openapi import ANSWERS, document
+from gateway.web.operation import Operation
+from gateway.web.operations import OPERATIONS
 from gateway.web.routes import ANTHROPIC_COUNT, CALLS, PLAIN
 from gateway.web.schema import failures, requests
-from gateway.web.schema.examples import ANSWERS, STREAMED
+from gateway.web.schema.examples import STREAMED
 
 ROOT = Path(__file__).parents[2]
 COMMITTED = ROOT / "deploy" / "openapi.json"
@@ -84,7 +86,8 @@ def test_an_operation_is_described_whole(operation: Operation) -> None:
     assert found["tags"][0] in {tag["name"] for tag in whole()["tags"]}
     assert bool(found["security"]) == (operation.access != "anyone")
     assert ("stream" in found["description"]) == (operation.streamed is not None)
-    assert {"key": "API key", "admin": "admin secret", "anyone": "no key"}[operation.access] in found["description"]
+    needs = {"key": "API key", "admin": "admin secret", "puller": "the scope `pull`", "anyone": "no key"}
+    assert needs[operation.access] in found["description"]
     named = set(operation.path.replace("}", "{").split("{")[1::2])
     assert named == {one.name for one in operation.parameters if one.place == "path"}
     assert (operation.request is None) == (operation.example is None)
@@ -175,6 +178,8 @@ def test_every_answer_lists_its_headers(operation: Operation) -> None:
         assert ("request-id" in listed) == (operation.family == "anthropic")
         if status == "429" or (status == "200" and operation.limits):
             assert {f"x-ratelimit-{what}-{kind}" for what in LEVELS for kind in ("requests", "tokens")} <= listed
+            assert {"ratelimit", "ratelimit-policy"} <= listed
+        assert ("x-gateway-max-tokens" in listed) == (status == "200" and operation.limits)
         assert all(one == {"$ref": f"#/components/headers/{name}"} for name, one in answer["headers"].items())
     assert components["x-request-id"]["required"]
 
@@ -184,9 +189,8 @@ LEVELS = ("limit", "remaining", "reset")
 
 def test_headers_that_pages_may_read_are_those_of_the_document_and_a_backends_way() -> None:
     listed = whole()["components"]["headers"]
-    assert set(headers.EXPOSED) - {name for name in headers.EXPOSED if name.startswith("x-gateway-")} == set(listed) - {
-        "allow"
-    }
+    trip = {name.decode() for name, _ in headers.of_trip(Trip("node", 0, 0))}
+    assert set(headers.EXPOSED) - trip == set(listed) - {"allow"}
     for header in listed.values():
         validator(header["schema"]).validate(header["example"])
 

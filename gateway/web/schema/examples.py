@@ -43,19 +43,23 @@ _GENERATED = {
     "id": "01a2b3c4-d5e6-7f89-8a0b-1c2d3e4f5a6b",
     "usage": _USAGE,
 }
-_KEY = {
-    "id": "0123456789",
-    "label": "me",
-    "owner_email": "",
-    "enabled": True,
-    "last_four": "x7Qp",
-    "rate_limit_per_min": 20,
+ACCOUNT = {
+    "requests_per_min": {"limit": 20, "left": 19, "reset_seconds": 3.0},
     "tokens_per_min": None,
-    "monthly_token_limit": None,
-    "credits": 100.0,
-    "concurrency": None,
-    "created_at": "2026-11-21T18:31:10Z",
+    "model_limits": [
+        {
+            "models": "llama3*",
+            "requests_per_min": {"limit": 5, "left": 4, "reset_seconds": 12.0},
+            "tokens_per_min": None,
+        }
+    ],
+    "monthly_tokens": {"month": "2026-11", "limit": None, "spent": 31, "held": 0},
+    "credits": {"balance": 99.97, "held": 0.0, "granted": 100.0, "charged": 0.03},
+    "concurrency": {"limit": None, "now": 0},
+    "would_refuse": {},
 }
+"""what a key or a team may do and has used"""
+USAGE = ACCOUNT | {"key_id": "0123456789", "team": None}
 _MESSAGE_ITEM = {
     "id": f"msg_{_ID}0",
     "type": "message",
@@ -182,22 +186,8 @@ ANSWERS: dict[str, Any] = {
         "modified_at": _CREATED_AT,
     },
     "version": {"version": "0.33.0"},
-    "usage": {
-        "key_id": "0123456789",
-        "requests_per_min": {"limit": 20, "left": 19, "reset_seconds": 3.0},
-        "tokens_per_min": None,
-        "monthly_tokens": {"month": "2026-11", "limit": None, "spent": 31, "held": 0},
-        "credits": {"balance": 99.97, "held": 0.0},
-        "concurrency": {"limit": None, "now": 0},
-    },
+    "usage": USAGE,
     "pullModel": {"done": True, "pulled": [_BACKEND], "failed": {}},
-    "createApiKey": _KEY
-    | {
-        "key": "llm_0123456789 and 39 characters more",
-        "message": "Keep this key now: it is shown only this once.",
-    },
-    "listApiKeys": {"data": [_KEY], "next": None},
-    "revokeApiKey": _KEY | {"enabled": False},
     "info": {
         "name": "LLM Gateway",
         "version": "0.1.0",
