@@ -9,6 +9,7 @@ from gateway.settings import Settings
 
 HELP = "show which Ollama nodes answer and which models they have (needs OLLAMA_BASE_URL)"
 WAIT_S = 5.0
+CELL_CHARS_MAX = 2_000  # a node may have many models
 
 
 def add(parser: argparse.ArgumentParser) -> None:
@@ -20,7 +21,7 @@ def add(parser: argparse.ArgumentParser) -> None:
 
 def run(options: argparse.Namespace, settings: Settings) -> int:
     nodes = asyncio.run(ask_all(settings.ollama_base_url, WAIT_S))
-    print(table(("NODE", "VERSION", "MODELS"), [_row(node) for node in nodes]))
+    print(table(("NODE", "VERSION", "MODELS"), [_row(node) for node in nodes], chars_max=CELL_CHARS_MAX))
     return 0 if any(not node.problem for node in nodes) else 1
 
 

@@ -1,138 +1,165 @@
-"""`llm-gateway keys`: create, list and revoke API keys through the admin API of a running gateway."""
+"""`llm-gateway keys`: API keys, through the admin API of a running gateway."""
 
 import argparse
-import json
-import math
-import sys
-from collections.abc import Callable
-from pathlib import Path
-from typing import Any
-from urllib.parse import quote
 
-from gateway.cli.table import table
-from gateway.dev.home import ADMIN_SECRET, Home
-from gateway.dev.places import url_of
-from gateway.settings import Settings, SettingsError
+from gateway.cli import command
+from gateway.cli.account import report
+from gateway.cli.admin import Admin, Answer, path_of
+from gateway.cli.amounts import amount, count
+from gateway.cli.command import Actions, Misused, Options, given
+from gateway.cli.dry_run import explained
+from gateway.cli.key_fields import add_fields, body_of
+from gateway.cli.key_views import UNUSED, created, listed, revoked, shown, unseen
+from gateway.cli.moments import duration
+from gateway.cli.refused import Refused
 
-HELP = "create, list and revoke API keys (needs a running gateway and its admin secret)"
-WAIT_S = 15.0
-PAGES_MAX = 10_000
-UNLIMITED = "unlimited"
+HELP = "create, change, rotate and revoke API keys (needs a running gateway and its admin secret)"
+KEYS = "/api-keys"
 
-
-def _tokens(text: str) -> int | str:
-    """A number of tokens, or that there is no limit."""
-    return UNLIMITED if text == UNLIMITED else int(text)
-
-
-def _credits(text: str) -> float:
-    """A finite number."""
-    if not math.isfinite(number := float(text)):
-        raise ValueError
-    return number
-
-
-LIMITS: dict[str, tuple[Callable[[str], Any], str]] = {
-    "rate-limit-per-min": (int, "requests a minute (default: DEFAULT_RATE_LIMIT_PER_MIN)"),
-    "tokens-per-min": (int, "tokens a minute (default: unlimited)"),
-    "monthly-token-limit": (_tokens, f"tokens a month (UTC), or `{UNLIMITED}` (default: DEFAULT_MONTHLY_TOKEN_LIMIT)"),
-    "credits": (_credits, "credits in all; every successful call costs one (default: none are counted)"),
-    "concurrency": (int, "calls at once (default: unlimited)"),
-}
-COLUMNS = ("id", "label", "owner_email", "enabled", "last_four", "rate_limit_per_min", "created_at")
-
-
-class Refused(Exception):
-    """The gateway said no, or nothing at all; the message is for the person at the keyboard."""
+run = command.run
 
 
 def add(parser: argparse.ArgumentParser) -> None:
-    parser.description = (
-        "Manage API keys over HTTP. The admin secret is ADMIN_SECRET or the one that `up` has saved in DATA_DIR; "
-        "the gateway is the one that `up` runs there, or HOST and PORT."
+    actions = Actions(parser, "Manage API keys over HTTP.")
+    create = actions.add(
+        "create",
+        "create a key and show it, once",
+        _create,
+        created,
+        example="llm-gateway keys create --label billing --tier basic --credits 100 --expires 90d",
     )
-    shared = argparse.ArgumentParser(add_help=False)
-    shared.add_argument("--url", help="where the gateway is (default: http://HOST:PORT)")
-    shared.add_argument("--json", action="store_true", help="print the gateway's answer as JSON")
-    actions = parser.add_subparsers(dest="action", metavar="ACTION", required=True)
-    create = actions.add_parser("create", parents=[shared], help="create a key and show it, once")
+    create.set_defaults(fails=unseen)
     create.add_argument("--label", required=True, help="what the key is for")
-    create.add_argument("--owner-email", help="whom to ask about it")
-    for name, (kind, about) in LIMITS.items():
-        create.add_argument(f"--{name}", type=kind, metavar="N", help=about)
-    actions.add_parser("list", parents=[shared], help="show all keys, newest first")
-    revoke = actions.add_parser("revoke", parents=[shared], help="make a key useless, at once and for good")
-    revoke.add_argument("id", metavar="ID", help="the key's id, as `list` shows it")
+    create.add_argument(
+        "--credits", type=amount, metavar="N", help="its first credits; without, its calls cost nothing"
+    )
+    add_fields(create)
+    listing = actions.add(
+        "list", "show all keys, newest first", _list, listed, example="llm-gateway keys list --tier basic --enabled"
+    )
+    _add_filters(listing)
+    _one(
+        actions,
+        "show",
+        "show all about a key; Redis keeps when a secret was last used, and forgets it when it loses its data",
+        _show,
+        shown,
+        "llm-gateway keys show 7hXm2kQz9A",
+    )
+    update = _one(
+        actions,
+        "update",
+        "change a key; what is not named stays as it is",
+        _update,
+        shown,
+        "llm-gateway keys update 7hXm2kQz9A --rate-limit-per-min 60 --tokens-per-min inherit --no-shadow",
+    )
+    update.add_argument("--label", help="what the key is for")
+    update.add_argument(
+        "--enabled", action=argparse.BooleanOptionalAction, help="whether it works; off it can be switched on again"
+    )
+    update.add_argument("--metered", action=argparse.BooleanOptionalAction, help="whether its calls cost credits")
+    add_fields(update)
+    rotate = _one(
+        actions,
+        "rotate",
+        "give a key a new secret and show it, once",
+        _rotate,
+        created,
+        "llm-gateway keys rotate 7hXm2kQz9A --overlap 24h",
+    )
+    rotate.set_defaults(fails=unseen)
+    rotate.add_argument(
+        "--overlap", type=duration, metavar="TIME", help="how long the old one works on (default: 24h; 0s: not at all)"
+    )
+    _one(
+        actions,
+        "revoke",
+        "make a key useless, at once and for good",
+        _revoke,
+        revoked,
+        "llm-gateway keys revoke 7hXm2kQz9A",
+    )
+    _one(actions, "usage", "show what a key has used and has left", _usage, report, "llm-gateway keys usage 7hXm2kQz9A")
+    _add_dry_run(actions)
 
 
-def run(options: argparse.Namespace, settings: Settings) -> int:
-    home = Home(Path(settings.data_dir))
-    secret = settings.admin_secret or home.secret(ADMIN_SECRET)
-    if not secret:
-        raise SettingsError([f"ADMIN_SECRET is not set and {home.path} holds none: keys needs the admin secret"])
-    url = options.url or home.running_url() or url_of(settings.host, settings.port)
+def _one(
+    actions: Actions, name: str, about: str, act: command.Act, show: command.Show, example: str
+) -> argparse.ArgumentParser:
+    parser = actions.add(name, about, act, show, example=example)
+    parser.add_argument("id", metavar="ID", help="the key's id, as `list` shows it")
+    return parser
+
+
+def _add_filters(parser: argparse.ArgumentParser) -> None:
+    parser.add_argument("--label", help="keys with this in their label")
+    parser.add_argument("--owner-email", metavar="ADDRESS", help="keys of this owner")
+    parser.add_argument("--team", metavar="ID", help="keys of this team")
+    parser.add_argument("--tier", help="keys of this tier")
+    parser.add_argument(
+        "--enabled", action=argparse.BooleanOptionalAction, help="keys that are on, or those that are off or revoked"
+    )
+
+
+def _add_dry_run(actions: Actions) -> None:
+    parser = _one(
+        actions,
+        "dry-run",
+        "say whether a call would be admitted, and what each limit says; exit code 1 where it would not",
+        _dry_run,
+        explained,
+        "llm-gateway keys dry-run 7hXm2kQz9A --model llama3.2:3b --prompt-tokens 500 --max-tokens 1000",
+    )
+    parser.set_defaults(fails=lambda said: not said["would_admit"])
+    parser.add_argument("--model", required=True, help="the model of the call")
+    size = parser.add_mutually_exclusive_group(required=True)
+    size.add_argument("--prompt-tokens", type=count, metavar="N", help="how long its prompt is")
+    size.add_argument("--prompt-bytes", type=count, metavar="N", help="how long the text of its prompt is, in UTF-8")
+    parser.add_argument("--max-tokens", type=count, metavar="N", help="how long its answer may be")
+    parser.add_argument("--address", metavar="IP", help="whom it comes from; without, the key's networks are not asked")
+
+
+def _create(admin: Admin, options: Options) -> Answer:
+    return admin.ask("POST", KEYS, body=body_of(options, anew=True) | given(options, "credits"))
+
+
+def _list(admin: Admin, options: Options) -> Answer:
+    enabled = None if options.enabled is None else str(options.enabled).lower()
+    query = given(options, "label", "owner_email", "tier") | {"team_id": options.team, "enabled": enabled}
+    return admin.pages(KEYS, query)
+
+
+def _show(admin: Admin, options: Options) -> Answer:
+    return admin.ask("GET", KEYS + path_of(options.id))
+
+
+def _update(admin: Admin, options: Options) -> Answer:
+    body = body_of(options) | given(options, "enabled", "metered")
+    if not body:
+        raise Misused("nothing to change: say what with a flag, `llm-gateway keys update --help` lists them")
+    return admin.ask("PATCH", KEYS + path_of(options.id), body=body)
+
+
+def _rotate(admin: Admin, options: Options) -> Answer:
+    body = {} if options.overlap is None else {"overlap_seconds": options.overlap}
     try:
-        answer = _ACTIONS[options.action](Admin(url.rstrip("/"), secret), options)
+        return admin.ask("POST", f"{KEYS}{path_of(options.id)}/rotate", body=body)
     except Refused as refused:
-        print(refused, file=sys.stderr)
-        return 1
-    print(json.dumps(answer, indent=2, ensure_ascii=False) if options.json else _text(options.action, answer))
-    return 0
+        if not refused.unsure:
+            raise
+        raise Refused(f"{refused}\nIt can be rotated again: {UNUSED[0].lower()}{UNUSED[1:]}", unsure=True) from None
 
 
-class Admin:
-    """The admin API at `url`."""
-
-    def __init__(self, url: str, secret: str) -> None:
-        self._url = url
-        self._headers = {"X-Admin-Secret": secret}
-
-    def ask(self, method: str, path: str, **kwargs: Any) -> Any:
-        """What the gateway answers, decoded. Raises `Refused`."""
-        import httpx
-
-        try:
-            with httpx.Client(base_url=self._url, headers=self._headers, timeout=WAIT_S, trust_env=False) as client:
-                answer = client.request(method, f"/admin/api-keys{path}", **kwargs)
-                said = answer.json()
-        except (httpx.HTTPError, httpx.InvalidURL) as error:
-            raise Refused(f"no gateway answers at {self._url} ({type(error).__name__}): is it running?") from None
-        except ValueError:
-            raise Refused(f"what answers at {self._url} is not this gateway") from None
-        if answer.is_error:
-            raise Refused(str(said["error"]["message"] if "error" in said else said))
-        return said
+def _revoke(admin: Admin, options: Options) -> Answer:
+    return admin.ask("DELETE", KEYS + path_of(options.id))
 
 
-def _create(admin: Admin, options: argparse.Namespace) -> Any:
-    limits = [name.replace("-", "_") for name in LIMITS]
-    body = {name: value for name in ("label", "owner_email", *limits) if (value := getattr(options, name)) is not None}
-    body |= {name: None for name in limits if body.get(name) == UNLIMITED}
-    return admin.ask("POST", "", json=body)
+def _usage(admin: Admin, options: Options) -> Answer:
+    return admin.ask("GET", f"{KEYS}{path_of(options.id)}/usage")
 
 
-def _list(admin: Admin, options: argparse.Namespace) -> Any:
-    page = admin.ask("GET", "")
-    rows = list(page["data"])
-    for _ in range(PAGES_MAX):
-        if not (after := page.get("next")):
-            break
-        page = admin.ask("GET", "", params={"after": after})
-        rows += page["data"]
-    return {"data": rows}
-
-
-def _revoke(admin: Admin, options: argparse.Namespace) -> Any:
-    return admin.ask("DELETE", f"/{quote(options.id, safe='')}")
-
-
-_ACTIONS = {"create": _create, "list": _list, "revoke": _revoke}
-
-
-def _text(action: str, answer: Any) -> str:
-    if action == "create":
-        return f"{answer['key']}\n\nid {answer['id']}, label {answer['label']}. {answer.get('message', '')}"
-    if action == "revoke":
-        return f"revoked {answer.get('id', 'the key')}" if isinstance(answer, dict) else "revoked"
-    rows = [tuple("-" if key.get(name) in (None, "") else str(key[name]) for name in COLUMNS) for key in answer["data"]]
-    return table([name.upper() for name in COLUMNS], rows)
+def _dry_run(admin: Admin, options: Options) -> Answer:
+    body = {"key_id": options.id, "model": options.model}
+    call = given(options, "prompt_tokens", "prompt_bytes", "max_tokens", "address")
+    return admin.ask("POST", "/limits/dry-run", body=body | call)

@@ -1,12 +1,13 @@
 """`llm-gateway`: reads the settings once and hands them to a command. Exit codes: 0 done, 1 failed, 2 asked wrongly."""
 
 import argparse
+import io
 import os
 import sys
 from pathlib import Path
 from types import ModuleType
 
-from gateway.cli import check, keys, migrate, openapi, serve, up, worker
+from gateway.cli import audit, check, credits, keys, migrate, openapi, prices, serve, teams, tiers, up, worker
 from gateway.settings import SettingsError, load
 
 DOTENV = ".env"
@@ -17,6 +18,11 @@ COMMANDS: dict[str, ModuleType] = {
     "migrate": migrate,
     "check": check,
     "keys": keys,
+    "teams": teams,
+    "tiers": tiers,
+    "prices": prices,
+    "credits": credits,
+    "audit": audit,
     "openapi": openapi,
 }
 
@@ -24,6 +30,8 @@ COMMANDS: dict[str, ModuleType] = {
 def main(argv: list[str] | None = None) -> int:
     """Run one command; its exit code. Heavy modules are imported by the command that needs them, when it runs."""
     options = _parser().parse_args(argv)
+    if isinstance(sys.stdout, io.TextIOWrapper):  # a terminal may not know each sign of a label
+        sys.stdout.reconfigure(errors="backslashreplace")
     try:
         settings = load(os.environ, Path(DOTENV))
         return int(COMMANDS[options.command].run(options, settings))

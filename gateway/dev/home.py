@@ -40,17 +40,17 @@ class Home:
         except BlockingIOError:
             os.close(self._lock)
             self._lock = None
-            raise AlreadyRunning(*self._holder()) from None
+            raise AlreadyRunning(*self._holder()[:2]) from None
         self.announce("")
 
-    def announce(self, url: str) -> None:
-        """Tell a second `up`, and the other commands, who runs here and where."""
+    def announce(self, url: str, admin_url: str = "") -> None:
+        """Tell a second `up`, and the other commands, who runs here and where. `admin_url`: where not at `url`."""
         assert self._lock is not None
         os.ftruncate(self._lock, 0)
-        os.pwrite(self._lock, f"{os.getpid()}\n{url}\n".encode(), 0)
+        os.pwrite(self._lock, f"{os.getpid()}\n{url}\n{admin_url}\n".encode(), 0)
 
-    def running_url(self) -> str:
-        """Where the gateway of this DATA_DIR answers; empty when none runs."""
+    def running_admin_url(self) -> str:
+        """Where the admin API of this DATA_DIR's gateway answers; empty when none runs."""
         try:
             lock = os.open(self._lock_path, os.O_RDONLY)
         except OSError:
@@ -58,7 +58,8 @@ class Home:
         try:
             fcntl.flock(lock, fcntl.LOCK_SH | fcntl.LOCK_NB)
         except BlockingIOError:
-            return self._holder()[1]
+            _, url, admin_url = self._holder()
+            return admin_url or url
         finally:
             os.close(lock)
         return ""
@@ -93,6 +94,6 @@ class Home:
             path.replace(path.with_suffix(".log.1"))
         return path
 
-    def _holder(self) -> tuple[str, str]:
-        lines = [*self._lock_path.read_text("utf-8").split("\n"), "", ""]
-        return lines[0], lines[1]
+    def _holder(self) -> tuple[str, str, str]:
+        lines = [*self._lock_path.read_text("utf-8").split("\n"), "", "", ""]
+        return lines[0], lines[1], lines[2]

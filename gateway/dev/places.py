@@ -71,13 +71,24 @@ def url_of(host: str, port: int) -> str:
     return f"http://[{host}]:{port}" if ":" in host else f"http://{host}:{port}"
 
 
-def free_port(host: str, port: int) -> int:
-    """`port` if nothing listens there, or any free one for 0. Raises `CannotStart` with what to do."""
+def free_port(host: str, port: int, setting: str = "PORT") -> int:
+    """`port` if nothing listens there, or any free one for 0. Raises `CannotStart` with the `setting` to change."""
+    with bound(host, port, setting) as sock:
+        return int(sock.getsockname()[1])
+
+
+def bound(host: str, port: int, setting: str) -> socket.socket:
+    """A socket that has the port but does not listen yet. Raises `CannotStart` with the `setting` to change."""
     try:
         infos = socket.getaddrinfo(host or None, port, type=socket.SOCK_STREAM, flags=socket.AI_PASSIVE)
-        with socket.socket(infos[0][0], socket.SOCK_STREAM) as sock:
+        sock = socket.socket(infos[0][0], socket.SOCK_STREAM)
+        try:
             sock.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEADDR, 1)
             sock.bind(infos[0][4])
-            return int(sock.getsockname()[1])
+        except BaseException:
+            sock.close()
+            raise
     except OSError as error:
-        raise CannotStart(f"cannot listen on HOST {host}, PORT {port} ({error.strerror}): set another PORT") from None
+        where = f"HOST {host}, {setting} {port}"
+        raise CannotStart(f"cannot listen on {where} ({error.strerror}): set another {setting}") from None
+    return sock

@@ -12,6 +12,7 @@ MODELS_SHOWN_MAX = 6
 def screen(
     *,
     url: str,
+    admin_url: str,
     admin_secret: str,
     demo_key: str,
     nodes: list[Node],
@@ -25,6 +26,7 @@ def screen(
     rows = [
         ("URL", url),
         ("Docs", f"{url}/docs"),
+        *([("Admin API", f"{admin_url}/admin")] if admin_url != url else []),
         ("Admin secret", f"{admin_secret}   (header X-Admin-Secret)"),
         ("Demo key", demo_key),
         *((("Ollama", "")[number > 0], _node(node)) for number, node in enumerate([*nodes, *([fake] if fake else [])])),

@@ -52,12 +52,15 @@ class Stack:
         self.demo_key = ""
         self.url = ""
         """where this machine reaches the gateway"""
+        self.admin_url = ""
+        """and its admin API"""
 
     def screen(self, seconds: float) -> str:
         """What to know about it, when it has started after `seconds`."""
         models = [model for node in (self.nodes if self.fake is None else [self.fake]) for model in node.chat_models]
         return screen(
             url=self.url,
+            admin_url=self.admin_url,
             admin_secret=self.admin_secret,
             demo_key=self.demo_key,
             nodes=self.nodes,
@@ -70,9 +73,12 @@ class Stack:
 
     async def start(self) -> None:
         """Start all of it and wait until it can be used. Raises `CannotStart` and what its parts raise."""
-        port = free_port(self._settings.host, self._settings.port)
-        self.url = url_of(self._settings.host, port)
-        self._home.announce(self.url)
+        host, admin_port = self._settings.host, self._settings.admin_port
+        port = free_port(host, self._settings.port)
+        self.url = self.admin_url = url_of(host, port)
+        if admin_port:
+            self.admin_url = url_of(host, free_port(host, admin_port, "ADMIN_PORT"))
+        self._home.announce(self.url, self.admin_url)
         self.admin_secret = self._settings.admin_secret or self._saved_admin_secret()
         redis_url, database_url, ollama_urls = await all_or_error(self._redis(), self._database(), self._backends())
         env = os.environ | {
@@ -80,13 +86,14 @@ class Stack:
             "DATABASE_URL": database_url,
             "OLLAMA_BASE_URL": ollama_urls,
             "ADMIN_SECRET": self.admin_secret,
-            "HOST": self._settings.host,
+            "HOST": host,
             "PORT": str(port),
+            "ADMIN_PORT": str(admin_port),
             "PYTHONUNBUFFERED": "1",
         }
         self._spawn("worker", ["-m", "gateway", "worker"], env)
         self._spawn("gateway", ["-m", "gateway", "serve"], env)
-        async with Visitor(self.url, self.admin_secret) as visitor:
+        async with Visitor(self.url, self.admin_url, self.admin_secret) as visitor:
             await visitor.until_ready(self.check)
             self.demo_key = await visitor.demo_key(self._home)
 

@@ -10,17 +10,20 @@ READY_WAIT_S = 60.0
 KEY_WAIT_S = 20.0
 ASK_WAIT_S = 5.0
 POLL_S = 0.05
+ACTOR = "up"
+"""who made the demo key, in the audit log"""
 
 
 class Visitor:
     """An HTTP client of the gateway at `url`, which knows the admin secret. Use with `async with`."""
 
-    def __init__(self, url: str, admin_secret: str) -> None:
+    def __init__(self, url: str, admin_url: str, admin_secret: str) -> None:
         import httpx
 
         self._unreachable = httpx.HTTPError
         self._client = httpx.AsyncClient(base_url=url, timeout=ASK_WAIT_S, trust_env=False)
-        self._admin = {"X-Admin-Secret": admin_secret}
+        self._keys = f"{admin_url}/admin/api-keys"
+        self._admin = {"X-Admin-Secret": admin_secret, "X-Admin-Actor": ACTOR}
 
     async def __aenter__(self) -> "Visitor":
         return self
@@ -49,7 +52,7 @@ class Visitor:
         saved = home.secret(DEMO_KEY)
         if saved and await self._works(saved):
             return saved
-        answer = await self._client.post("/admin/api-keys", json={"label": "demo"}, headers=self._admin)
+        answer = await self._client.post(self._keys, json={"label": "demo"}, headers=self._admin)
         if answer.is_error:
             raise CannotStart(f"the gateway made no demo key: HTTP {answer.status_code} {answer.text}")
         key = str(answer.json()["key"])

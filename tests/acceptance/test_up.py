@@ -167,6 +167,22 @@ def test_first_start_second_start_and_what_is_kept(place: Place, pytestconfig: p
         sys.stdout.write(f"\nup: first start {first_s:.1f} s, second start {second_s:.1f} s\n")
 
 
+def test_the_admin_api_on_a_port_of_its_own(place: Place) -> None:
+    with socket.socket() as free:
+        free.bind(("127.0.0.1", 0))
+        port = str(free.getsockname()[1])
+    up = place.up(ADMIN_PORT=port)
+    screen = up.screen()
+    assert f"Admin API     http://127.0.0.1:{port}/admin" in screen
+    created = place.run("keys", "create", "--label", "mine")  # it finds the port by itself
+    assert created.returncode == 0, created
+    public = re.search(r"URL +(\S+)", screen)
+    assert public
+    refused = place.run("keys", "list", "--url", public[1])
+    assert refused.returncode == 1 and "(route_not_found)" in refused.stderr and "ADMIN_PORT" in refused.stderr
+    assert up.stop() == 0
+
+
 def test_an_interrupt_while_it_starts_leaves_nothing(place: Place) -> None:
     up = place.up()
     while not (place.data / "logs").is_dir():
