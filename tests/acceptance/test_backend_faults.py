@@ -11,7 +11,7 @@ from gateway.dev.fake_faults import Behaviour
 from gateway.dev.fake_models import MODELS
 from gateway.dev.fake_ollama import FakeOllama
 from tests.acceptance.conftest import Start
-from tests.world import World, bearer, chat
+from tests.world import World, bearer, chat, credits_left
 
 NOTICED_S = 5.0
 CHAT, PLAIN = "/v1/chat/completions", "/v1/generate"
@@ -49,7 +49,7 @@ async def test_faults_before_the_answer_have_a_true_status_in_every_dialect(star
         rows = await world.rows(calls)
         assert all(row["status"] != "ok" and row["total_tokens"] == row["credits_micro"] == 0 for row in rows)
         usage = await world.usage(key)
-        assert usage["credits"] == {"balance": 5, "held": 0}
+        assert usage["credits"] == credits_left(5, of=5)
         assert (usage["monthly_tokens"]["spent"], usage["monthly_tokens"]["held"]) == (0, 0)
 
 
@@ -71,7 +71,7 @@ async def test_faults_within_the_answer_end_in_an_error_frame_and_no_done(start:
             assert not any(line["done"] for line in lines[:-1]), name
         rows = await world.rows(2 * len(WITHIN_THE_ANSWER))
         assert all(row["status"] != "ok" and row["total_tokens"] == row["credits_micro"] == 0 for row in rows)
-        assert (await world.usage(key))["credits"] == {"balance": 5, "held": 0}
+        assert (await world.usage(key))["credits"] == credits_left(5, of=5)
         assert await world.leases() == 0
 
 

@@ -29,7 +29,8 @@ from schemathesis.specs.openapi.checks import (
 )
 
 from gateway.dev.fake_ollama import FakeOllama
-from gateway.web.operations import OPERATIONS, QUESTION, Operation
+from gateway.web.operation import Operation
+from gateway.web.operations import OPERATIONS, QUESTION
 from tests.acceptance.conftest import Start
 from tests.world import ADMIN_SECRET, World, bearer
 
@@ -151,17 +152,58 @@ def _failed(item: dict[str, Any]) -> bool:
     return bool(item.get("error")) or item.get("type") in ("error", "response.failed")
 
 
+class Things:
+    """What operators have made: one of everything that stays, and some of each that requests remove."""
+
+    def __init__(self, stays: dict[str, str], go: dict[str, list[str]]) -> None:
+        self._stays = stays
+        self._go = go
+        self._made = 0
+
+    def path(self, operation: Operation) -> dict[str, Any]:
+        """Of a real request: the things that it names are there."""
+        path = {one.name: one.example for one in operation.parameters if one.place == "path"}
+        left = self._go.get(operation.id, [])
+        return {name: left.pop() if left else self._stays.get(name, value) for name, value in path.items()}
+
+    def body(self, operation: Operation) -> dict[str, Any]:
+        """The example, about what is there, and under a name that is not taken."""
+        self._made += 1
+        fresh = {"createTier": "name", "createPrice": "model", "grantCredits": "id"}.get(operation.id)
+        body = dict(operation.example or {}) | ({fresh: f"made-{self._made}"} if fresh else {})
+        return body | ({"key_id": self._stays["key_id"]} if "key_id" in body else {})
+
+
+async def _things(world: World) -> Things:
+    async def make(path: str, **body: Any) -> str:
+        made = (await world.admin("POST", f"/admin/{path}", json=body)).json()
+        return str(made.get("id", made.get("name")))
+
+    stays = {
+        "key_id": await make("api-keys"),
+        "team_id": await make("teams"),
+        "name": await make("tiers", name="stays"),
+    }
+    numbers = range(BODILESS_EXAMPLES)
+    later = {"per_request": 1, "valid_from": "2999-01-01T00:00:00Z"}
+    go = {
+        "revokeApiKey": [await make("api-keys") for _ in numbers],
+        "removeTeam": [await make("teams") for _ in numbers],
+        "removeTier": [await make("tiers", name=f"goes-{number}") for number in numbers],
+        "removePrice": [await make("prices", model=f"goes-{number}", **later) for number in numbers],
+    }
+    return Things(stays, go)
+
+
 @st.composite
-def _real(draw: st.DrawFn, way: Way, key_ids: list[str]) -> Any:
+def _real(draw: st.DrawFn, way: Way, things: Things) -> Any:
     """The operation's own example, with a few generated fields that it has not, or with some of MORE's."""
     draw(st.integers(0, 2**16))  # so that the same request again is another example
     operation = way.operation
-    path = {one.name: one.example for one in operation.parameters if one.place == "path"}
-    if operation.id == "revokeApiKey":
-        path["key_id"] = draw(st.sampled_from(key_ids))
+    path = things.path(operation)
     if operation.example is None:
         return way.found.Case(path_parameters=path)
-    body, more = dict(operation.example), MORE.get(operation.id, ())
+    body, more = things.body(operation), MORE.get(operation.id, ())
     if more and draw(st.booleans()):
         body |= draw(st.sampled_from(more))
     else:
@@ -223,19 +265,19 @@ async def test_ten_thousand_requests_get_only_documented_answers(start: Start, f
     fake.shelf.add("pull:latest")  # GET /v1/models/pull is a route of its own
     async with start([fake.url]) as world:
         key = await world.create_key(rate_limit_per_min=1_000_000, monthly_token_limit=None)
-        key_ids = [await _key_id(world) for _ in range(SUCCESSES_MIN)]
+        there = await _things(world)
         document = (await world.http.get(f"{world.url}/openapi.json")).json()
-        seen = await asyncio.to_thread(_drive, document, world.url, key, key_ids)
+        try:
+            seen = await asyncio.to_thread(_drive, document, world.url, key, there)
+        except Exception:
+            print("\n".join(line for line in world.log("replica-0").splitlines() if '"level":"info"' not in line))
+            raise
     _print(seen)
     assert seen.total() >= EXAMPLES
     assert not _missing(seen)
 
 
-async def _key_id(world: World) -> str:
-    return str((await world.admin("POST", "/admin/api-keys", json={"label": "to be revoked"})).json()["id"])
-
-
-def _drive(document: dict[str, Any], url: str, key: str, key_ids: list[str]) -> Seen:
+def _drive(document: dict[str, Any], url: str, key: str, things: Things) -> Seen:
     schema = schemathesis.openapi.from_dict(document)
     schema.config.update(base_url=url)
     by_id = {operation.id: operation for operation in OPERATIONS}
@@ -257,7 +299,7 @@ def _drive(document: dict[str, Any], url: str, key: str, key_ids: list[str]) -> 
         _tried(_generated(way, GenerationMode.POSITIVE), count // 3, ask)
         if way in rich:
             _tried(_generated(way, GenerationMode.NEGATIVE), count // 6, ask)
-        _tried(_real(way, key_ids), count - count // 3 - count // 6, ask)
+        _tried(_real(way, things), count - count // 3 - count // 6, ask)
     return seen
 
 

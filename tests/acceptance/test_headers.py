@@ -3,7 +3,8 @@
 import pytest
 
 from gateway.dev.fake_ollama import FakeOllama
-from gateway.web.operations import OPERATIONS, Operation
+from gateway.web.operation import Operation
+from gateway.web.operations import OPERATIONS
 from tests.acceptance.conftest import Start
 from tests.world import ADMIN_SECRET, World, bearer, chat
 
@@ -13,7 +14,7 @@ ID_CHARS = 36
 def _path(operation: Operation) -> str:
     path = operation.path
     for parameter in operation.parameters:
-        path = path.replace(f"{{{parameter.name}}}", parameter.example)
+        path = path.replace(f"{{{parameter.name}}}", str(parameter.example))
     return path
 
 

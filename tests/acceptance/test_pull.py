@@ -122,11 +122,15 @@ async def test_other_registries_can_be_allowed_and_keep_their_spelling(start: St
         assert (await pull(world, model="llama3.2")).json()["error"]["code"] == "registry_blocked"
 
 
-async def test_it_is_for_operators(world: World, fake: FakeOllama) -> None:
+async def test_it_is_for_operators_and_keys_that_may(world: World, fake: FakeOllama) -> None:
     key = await world.create_key()
-    for headers in ({}, {"X-Admin-Secret": "wrong"}, {"Authorization": f"Bearer {key}"}):
+    for headers, status, code in (
+        ({}, 401, "invalid_admin_secret"),
+        ({"X-Admin-Secret": "wrong"}, 401, "invalid_admin_secret"),
+        ({"Authorization": f"Bearer {key}"}, 403, "scope_missing"),
+    ):
         reply = await world.http.post(world.url + "/v1/models/pull", headers=headers, json={"model": "tinyllama"})
-        assert (reply.status_code, reply.json()["error"]["code"]) == (401, "invalid_admin_secret")
+        assert (reply.status_code, reply.json()["error"]["code"]) == (status, code)
     assert not pulls(fake)
 
 
