@@ -1,10 +1,10 @@
 """Changes of one kind of rows (keys, teams) since the last look, published one by one."""
 
-import asyncio
 from collections.abc import AsyncIterator, Awaitable, Callable, Sequence
 from typing import Generic, Protocol, TypeVar
 
 from gateway.admin.author import Page
+from gateway.admin.publisher import all_of
 from gateway.core.record import Spent
 from workers.clock import month_of
 
@@ -79,7 +79,4 @@ class Changes(Generic[Row]):
             return
         spent = await self._source.spent([row.id for row in rows], month_of(await self._clock.now_ms()))
         for start in range(0, len(rows), PUBLISHED_AT_ONCE_MAX):
-            calls = await self._publish(rows[start : start + PUBLISHED_AT_ONCE_MAX], spent)
-            for outcome in await asyncio.gather(*calls, return_exceptions=True):
-                if isinstance(outcome, BaseException):
-                    raise outcome
+            await all_of(await self._publish(rows[start : start + PUBLISHED_AT_ONCE_MAX], spent))

@@ -1,6 +1,7 @@
 """What the admin API has changed in Postgres, told to Redis at once; the worker tells what could not be told here."""
 
 import asyncio
+from collections.abc import Awaitable, Iterable
 from typing import Protocol
 
 from gateway.admin import moment
@@ -22,6 +23,13 @@ class Directory(Protocol):
     async def publish_team(self, team: Team, spent: Spent | None) -> None: ...
 
     async def publish_prices(self, prices: PriceList) -> None: ...
+
+
+async def all_of(calls: Iterable[Awaitable[None]]) -> None:
+    """Wait for all of them, whatever becomes of one; then raise what the first that failed has raised."""
+    for outcome in await asyncio.gather(*calls, return_exceptions=True):
+        if isinstance(outcome, BaseException):
+            raise outcome
 
 
 class Publisher:
@@ -49,9 +57,7 @@ class Publisher:
             for start in range(0, len(records), PUBLISHED_AT_ONCE_MAX):
                 batch = records[start : start + PUBLISHED_AT_ONCE_MAX]
                 told = (self._directory.publish(record, None) for record in batch)
-                for outcome in await asyncio.gather(*told, return_exceptions=True):
-                    if isinstance(outcome, BaseException):
-                        raise outcome
+                await all_of(told)
             if page.after is None:
                 return
             after = page.after

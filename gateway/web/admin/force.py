@@ -9,10 +9,8 @@ SOON = "It starts to work when the gateway's Redis is back."
 
 async def put(publishing: Awaitable[None]) -> None:
     """Publish what is saved. Raises `NotInForceYet`: the worker publishes it later."""
-    try:
-        await publishing
-    except Unavailable:
-        raise NotInForceYet from None
+    if not await is_put(publishing):
+        raise NotInForceYet
 
 
 async def is_put(publishing: Awaitable[None]) -> bool:
