@@ -13,9 +13,8 @@ from typing import Any
 import msgspec
 
 from gateway.dev.fake_generation import Generation
+from gateway.dev.fake_prompts import parts_of, tokens_of
 
-TEMPLATE_TOKENS = 19  # what the recorded model's template adds to a message; gateways reckon with up to 64
-IMAGE_TOKENS = 256
 DEFAULT_TEXT = "Blue light scatters most."
 MIDSTREAM_ERROR = "llama-server chat error: map[code:500 message:Compute error type:server_error]"
 TOO_LONG = (
@@ -30,7 +29,8 @@ _encode = msgspec.json.Encoder().encode
 
 def generate(path: str, body: dict[str, Any], thinks: bool, text: str | None, tokens: int | None) -> Generation:
     """The answer to a valid request. `text` or `tokens` (their number) replace the usual small answer."""
-    prompt, images, messages = _prompt(path, body)
+    parts = parts_of(path, body)
+    prompt = " ".join(part.text for part in parts)
     markers = set(" ".join(re.findall(r"\(([A-Z ]+)\)", prompt)).split())
     wanted = bool(body.get("think")) or ("THINK" in markers and body.get("think") is not False)
     tools = body.get("tools") or []
@@ -42,7 +42,7 @@ def generate(path: str, body: dict[str, Any], thinks: bool, text: str | None, to
         thoughts=["The user asks", " about Oslo." if calls else " about the sky."] if thinks and wanted else [],
         tokens=[] if calls else _tokens(body, text, tokens),
         tool_calls=calls,
-        prompt_tokens=len(prompt.split()) + TEMPLATE_TOKENS * messages + IMAGE_TOKENS * images,
+        prompt_tokens=tokens_of(parts),
         logprobs=bool(body.get("logprobs")),
         with_context=path == "/api/generate" and not body.get("raw"),
         ends="NODONE" not in markers,
@@ -65,15 +65,6 @@ def embedding(text: str, length: int) -> list[float]:
     vector = [chance.gauss(0, 1) for _ in range(length)]
     norm = sum(value * value for value in vector) ** 0.5
     return [round(value / norm, 8) for value in vector]
-
-
-def _prompt(path: str, body: dict[str, Any]) -> tuple[str, int, int]:
-    """All text of a request, its images, its messages."""
-    if path == "/api/generate":
-        return f"{body.get('system') or ''} {body.get('prompt') or ''}", len(body.get("images") or ()), 1
-    messages = body.get("messages") or []
-    text = " ".join(message.get("content") or "" for message in messages)
-    return text, sum(len(message.get("images") or ()) for message in messages), len(messages)
 
 
 def _tokens(body: dict[str, Any], text: str | None, tokens: int | None) -> list[str]:

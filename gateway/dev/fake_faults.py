@@ -1,5 +1,7 @@
 """How the fake Ollama misbehaves when told to."""
 
+from typing import Any
+
 from msgspec import Struct
 
 INFERENCE = ("/api/chat", "/api/generate", "/api/embed", "/api/embeddings")
@@ -7,6 +9,7 @@ QUEUE_FULL = "server busy, please try again.  maximum pending requests exceeded"
 LOAD_FAILED = (
     "llama-server process has terminated: exit status 1: error: failed to allocate CUDA0 buffer of size 18253611008"
 )
+KILLED = "llama-server process has terminated: signal: segmentation fault (core dumped)"
 PROBE_FAILED = "the fake was told to fail"
 
 
@@ -39,6 +42,24 @@ class Behaviour(Struct, frozen=True, kw_only=True, forbid_unknown_fields=True):
     """an error line after so many tokens; with stream:false a plain 500"""
     queue_full: bool = False
     load_failure: bool = False
+    headers: tuple[tuple[str, str], ...] = ()
+    """sent beside the usual ones: Location, Set-Cookie, Content-Encoding, a hundred others"""
+    content_type: str | None = None
+    """instead of the right one"""
+    body: str | None = None
+    """sent verbatim instead of an answer, with `status` or 200; each character is a byte (latin-1)"""
+    endless_line_after_tokens: int | None = None
+    """after so many tokens a line that goes on, without a newline, until the client leaves"""
+    counts: dict[str, Any] = {}
+    """lies: fields of the last line that replace the true ones; null leaves them out"""
+    kills: str | None = None
+    """a request whose prompt contains this kills the model's runner, and has its connection reset"""
+    kills_with_error: bool = False
+    """it gets a 500 instead"""
+    wedged: tuple[str, ...] = ()
+    """models whose generations never answer, while all else does; whatever `paths` and `remaining` say"""
+    flap_ms: tuple[float, float] | None = None
+    """up for so long, then down for so long, and again: connections made or used while down are reset at once"""
     tool_calls_apart: bool = False
     """tool calls in a line of their own before the last, as models with an Ollama parser send them"""
     remaining: int | None = None

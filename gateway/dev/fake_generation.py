@@ -6,9 +6,30 @@ from typing import Any
 import msgspec
 from msgspec import Struct, field
 
+from gateway.dev.fake_hardware import LOADED_NS, PROMPT_TOKEN_NS, TOKEN_NS
 from gateway.dev.fake_times import stamp
 
+REST_NS = 300_000
 _encode = msgspec.json.Encoder().encode
+
+
+class Durations(Struct, frozen=True, kw_only=True):
+    """How long an answer says it took, in nanoseconds. Waiting for a slot is in the total alone, as with Ollama."""
+
+    load_ns: int = LOADED_NS
+    slot_ns: int = 0
+    prompt_token_ns: float = PROMPT_TOKEN_NS
+    token_ns: float = TOKEN_NS
+
+    def metrics(self, evaluated: int, tokens: int) -> dict[str, int]:
+        """Without the counts."""
+        prompt_ns, eval_ns = round(evaluated * self.prompt_token_ns), round(tokens * self.token_ns)
+        return {
+            "total_duration": REST_NS + self.load_ns + self.slot_ns + prompt_ns + eval_ns,
+            "load_duration": self.load_ns,
+            "prompt_eval_duration": prompt_ns,
+            "eval_duration": eval_ns,
+        }
 
 
 class Generation(Struct, kw_only=True):
@@ -22,6 +43,11 @@ class Generation(Struct, kw_only=True):
     tool_calls: list[dict[str, Any]] = field(default_factory=list)
     tool_calls_apart: bool = False
     prompt_tokens: int
+    evaluated_tokens: int | None = None
+    """those of the prompt that were not in the cache; None: all"""
+    durations: Durations = Durations()
+    counts: dict[str, Any] = field(default_factory=dict)
+    """what the last line says instead of the truth; None: nothing"""
     done_reason: str = "stop"
     error: str | None = None
     ends: bool = True
@@ -58,6 +84,10 @@ class Generation(Struct, kw_only=True):
         text, thinking = "".join(self.tokens), "".join(self.thoughts)
         return self._line(text, thinking, self.tool_calls, last=True).rstrip(b"\n")
 
+    def endless(self) -> bytes:
+        """The beginning of a line, up to within its text."""
+        return self._line("\n").partition(b"\\n")[0]
+
     def _line(
         self, text: str = "", thinking: str = "", tool_calls: list[dict[str, Any]] | None = None, last: bool = False
     ) -> bytes:
@@ -71,21 +101,23 @@ class Generation(Struct, kw_only=True):
         if self.logprobs and text:
             line["logprobs"] = [_logprob(token) for token in (self.tokens if last else [text])]
         if line["done"]:
-            line |= {"done_reason": self.done_reason} | self._context() | self._metrics()
+            line |= {"done_reason": self.done_reason} | self._context() | self._metrics() | self.counts
+            line = {name: value for name, value in line.items() if value is not None}
         return _encode(line) + b"\n"
 
     def _context(self) -> dict[str, Any]:
         return {"context": list(range(1, self.prompt_tokens + self.count + 1))} if self.with_context else {}
 
     def _metrics(self) -> dict[str, int]:
-        prompt_ns, eval_ns = self.prompt_tokens * 5_000_000, self.count * 10_000_000
+        evaluated = self.prompt_tokens if self.evaluated_tokens is None else self.evaluated_tokens
+        took = self.durations.metrics(evaluated, self.count)
         return {
-            "total_duration": 2_000_000 + prompt_ns + eval_ns,
-            "load_duration": 1_700_000,
+            "total_duration": took["total_duration"],
+            "load_duration": took["load_duration"],
             "prompt_eval_count": self.prompt_tokens,
-            "prompt_eval_duration": prompt_ns,
+            "prompt_eval_duration": took["prompt_eval_duration"],
             "eval_count": self.count,
-            "eval_duration": eval_ns,
+            "eval_duration": took["eval_duration"],
         }
 
 

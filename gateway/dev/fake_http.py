@@ -7,7 +7,7 @@ has left. As with Ollama, a half-closed connection counts as left.
 import asyncio
 import socket
 import struct
-from collections.abc import Iterable
+from collections.abc import Callable, Iterable
 from email.utils import formatdate
 from http import HTTPStatus
 
@@ -39,13 +39,20 @@ class Reader(asyncio.StreamReader):
     def __init__(self) -> None:
         super().__init__(limit=HEAD_BYTES_MAX)
         self.left = asyncio.Event()
+        self.on_left: Callable[[], None] | None = None
+        """called in that very moment, before whatever reaches the node after it"""
 
     def feed_eof(self) -> None:
         super().feed_eof()
-        self.left.set()
+        self._leave()
 
     def set_exception(self, exc: Exception) -> None:
         super().set_exception(exc)
+        self._leave()
+
+    def _leave(self) -> None:
+        if not self.left.is_set() and self.on_left:
+            self.on_left()
         self.left.set()
 
 
@@ -90,6 +97,8 @@ class Wire:
         self._unsent = b""
         self.backed_up = False
         """whether bytes wait here, or waited when the connection broke, because the client does not read"""
+        self.was_reset = False
+        """by this side"""
         writer.transport.set_write_buffer_limits(high=0)
 
     def head(self, status: int, headers: Iterable[tuple[str, str]]) -> None:
@@ -113,6 +122,7 @@ class Wire:
 
     def reset(self) -> None:
         """Close abruptly: the client gets RST, and whatever it has not read yet is lost to it."""
+        self.was_reset = True
         if (sock := self._writer.get_extra_info("socket")) is not None:
             sock.setsockopt(socket.SOL_SOCKET, socket.SO_LINGER, struct.pack("ii", 1, 0))
         self._writer.transport.abort()

@@ -3,7 +3,7 @@
 import asyncio
 import itertools
 import time
-from collections import deque
+from collections import Counter, deque
 from collections.abc import Callable
 from typing import Any
 
@@ -27,6 +27,9 @@ class Exchange(Struct, kw_only=True):
     body: Any = None
     received_at: float = field(default_factory=time.time)
     status: int | None = None
+    prompt_tokens: int = 0
+    evaluated_tokens: int = 0
+    """those of the prompt that were not in the model's cache"""
     tokens_sent: int = 0
     chunks_sent: int = 0
     completed: bool = False
@@ -37,6 +40,10 @@ class Exchange(Struct, kw_only=True):
     """the client left before the answer was complete"""
     backed_up: bool = False
     """it left while output was waiting for it: with a real Ollama that can leak a slot for good"""
+    counted_as: str = ""
+    """the canonical name of its model, when the node has it and works for it"""
+    ended: bool = False
+    """not counted as open any more"""
 
     @property
     def model(self) -> str:
@@ -60,7 +67,11 @@ class Ledger:
         self.connections = 0
         """held open by clients now, idle ones included"""
         self.open = 0
-        """requests for inference that run now"""
+        """requests for inference that run now, or wait in the node"""
+        self.open_of: Counter[str] = Counter()
+        """the same for each model"""
+        self.watchers: set[asyncio.Event] = set()
+        """set at every change"""
         self.clear()
 
     def clear(self) -> None:
@@ -68,6 +79,27 @@ class Ledger:
         self.exchanges: deque[Exchange] = deque(maxlen=REQUESTS_MAX)
         self.received = 0
         self.peak = self.open
+        self.peaks: Counter[str] = Counter(self.open_of)
+        self.requests: Counter[str] = Counter()
+        """by path, probes included, forgotten ones too"""
+        self.loads: Counter[str] = Counter()
+        """started loads of each model, given up or not"""
+        self.loads_given_up: Counter[str] = Counter()
+        """those whose client left"""
+        self.unloads: Counter[str] = Counter()
+        """asked for with keep_alive 0 and no prompt"""
+        self.prompt_tokens = 0
+        self.evaluated_tokens = 0
+        self.tokens_sent = 0
+        self.offers = 0
+        """requests with the prompt that kills"""
+        self.resets = 0
+        """connections reset because the node was down"""
+
+    @property
+    def cached_tokens(self) -> int:
+        """Prompt tokens that needed no evaluation."""
+        return self.prompt_tokens - self.evaluated_tokens
 
     @property
     def inference(self) -> list[Exchange]:
@@ -81,6 +113,7 @@ class Ledger:
 
     def begin(self, request: Request) -> Exchange:
         self.received += 1
+        self.requests[request.path] += 1
         exchange = Exchange(id=next(self._ids), method=request.method, path=request.path, headers=request.headers)
         self.exchanges.append(exchange)
         if request.path in INFERENCE:
@@ -89,9 +122,44 @@ class Ledger:
         self.touch()
         return exchange
 
+    def works_for(self, exchange: Exchange, model: str) -> None:
+        """A request for inference has turned out to be for this model."""
+        if not exchange.ended:
+            exchange.counted_as = model
+            self.open_of[model] += 1
+            self.peaks[model] = max(self.peaks[model], self.open_of[model])
+            self.touch()
+
+    def evaluated(self, exchange: Exchange, prompt_tokens: int, evaluated_tokens: int) -> None:
+        exchange.prompt_tokens, exchange.evaluated_tokens = prompt_tokens, evaluated_tokens
+        self.prompt_tokens += prompt_tokens
+        self.evaluated_tokens += evaluated_tokens
+
+    def sent(self, exchange: Exchange, tokens: int) -> None:
+        """A chunk has left."""
+        exchange.tokens_sent += tokens
+        exchange.chunks_sent += 1
+        self.tokens_sent += tokens
+        self.touch()
+
+    def left_by_client(self, exchange: Exchange, backed_up: bool) -> None:
+        if exchange.disconnected_at is None:
+            exchange.backed_up = backed_up
+            exchange.disconnected_at = time.time()
+        self.end(exchange)
+
     def end(self, exchange: Exchange) -> None:
-        if exchange.path in INFERENCE:
+        """It runs no more; saying so twice does no harm."""
+        if not exchange.ended and exchange.path in INFERENCE:
             self.open -= 1
+            if exchange.counted_as:
+                self.open_of[exchange.counted_as] -= 1
+        exchange.ended = True
+        self.touch()
+
+    def reset(self) -> None:
+        """A connection was reset because the node was down."""
+        self.resets += 1
         self.touch()
 
     def connected(self, by: int) -> None:
@@ -102,6 +170,8 @@ class Ledger:
         """Wake whoever waits in `until`."""
         self._changed.set()
         self._changed.clear()
+        for watcher in self.watchers:
+            watcher.set()
 
     async def until(self, predicate: Callable[["Ledger"], Any], timeout_s: float = WAIT_S) -> None:
         """Wait until `predicate(ledger)` holds; raises TimeoutError after `timeout_s`."""
@@ -116,5 +186,12 @@ class Ledger:
     def snapshot(self) -> dict[str, Any]:
         """As JSON gives it at GET /_fake/ledger."""
         requests = [msgspec.to_builtins(one) | {"model": one.model, "keys": one.keys} for one in self.exchanges]
-        counts = {"received": self.received, "open": self.open, "peak": self.peak, "connections": self.connections}
-        return counts | {"requests": requests}
+        return self.counts() | {"requests": requests}
+
+    def counts(self) -> dict[str, Any]:
+        """As JSON gives it at GET /_fake/counts."""
+        names = (
+            "received", "open", "peak", "peaks", "connections", "loads", "loads_given_up", "unloads", "prompt_tokens",
+            "evaluated_tokens", "tokens_sent", "offers", "resets",
+        )  # fmt: skip
+        return {name: getattr(self, name) for name in names} | {"paths": self.requests}

@@ -10,8 +10,10 @@ On its own: `python -m gateway.dev.fake_ollama --port 11434`. Control, beside Ol
 
     POST  /_fake/behaviour  set what it does (fields of Behaviour; those not named get their defaults)
     PATCH /_fake/behaviour  change some of it
+    PATCH /_fake/hardware   change how fast and how big the node is (fields of Hardware)
     POST  /_fake/replay     {"path", "response": {"status", "headers", "body", "chunks"}}: the next answer there
     GET   /_fake/ledger     what came and what became of it
+    GET   /_fake/counts     its sums alone
     POST  /_fake/reset      behaviour, replays, ledger and loaded models as at the start
 """
 
@@ -20,15 +22,15 @@ import asyncio
 import contextlib
 import signal
 import socket
-import time
 
 from gateway.dev.fake_faults import Behaviour
-from gateway.dev.fake_generation import Generation
+from gateway.dev.fake_hardware import Hardware
 from gateway.dev.fake_http import Malformed, Reader, Request, Wire, read_request
 from gateway.dev.fake_ledger import Exchange
 from gateway.dev.fake_models import MODELS, Model
 from gateway.dev.fake_node import CONTROL, Node
 from gateway.dev.fake_sender import Dropped, Sender
+from gateway.dev.fake_turn import Turn
 
 CONNECTIONS_WAITING_MAX = 4_096
 
@@ -43,8 +45,9 @@ class FakeOllama(Node):
         port: int = 0,
         sock: socket.socket | None = None,
         models: tuple[Model, ...] = MODELS,
+        hardware: Hardware | None = None,
     ) -> None:
-        super().__init__(models)
+        super().__init__(models, hardware)
         self._where = (host, port)
         self._sock = sock
         self._server: asyncio.Server | None = None
@@ -52,8 +55,9 @@ class FakeOllama(Node):
 
     @property
     def port(self) -> int:
+        """The one it listens on, or did before it was stopped."""
         assert self._server is not None
-        return int(self._server.sockets[0].getsockname()[1])
+        return self._where[1]
 
     @property
     def url(self) -> str:
@@ -65,7 +69,8 @@ class FakeOllama(Node):
             self._server = await loop.create_server(self._protocol, sock=self._sock)
         else:
             self._server = await loop.create_server(self._protocol, *self._where, backlog=CONNECTIONS_WAITING_MAX)
-        self._where = (self._where[0], self.port)  # the same port when started again
+        port = int(self._server.sockets[0].getsockname()[1])
+        self._where = (self._where[0], port)  # the same when started again
 
     async def stop(self) -> None:
         """At once, as Ollama does: whatever runs is cut."""
@@ -79,11 +84,18 @@ class FakeOllama(Node):
         reader = Reader()
 
         async def connected(_: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
+            if self.down:
+                self._reset(Wire(writer))
+                return
             task = asyncio.ensure_future(self._serve(reader, writer))
             self._serving.add(task)
             task.add_done_callback(self._serving.discard)
 
         return asyncio.StreamReaderProtocol(reader, connected)
+
+    def _reset(self, wire: Wire) -> None:
+        self.ledger.reset()
+        wire.reset()
 
     async def _serve(self, reader: Reader, writer: asyncio.StreamWriter) -> None:
         """All requests of one connection, one after the other."""
@@ -91,6 +103,9 @@ class FakeOllama(Node):
         try:
             while request := await read_request(reader):
                 wire = Wire(writer)
+                if self.down:
+                    self._reset(wire)
+                    break
                 if request.path.startswith(CONTROL):
                     await Sender(wire, Behaviour(), lambda _: None).whole(self.control(request))
                 elif not await self._exchange(request, reader, wire):
@@ -108,6 +123,12 @@ class FakeOllama(Node):
         exchange = self.ledger.begin(request)
         answering = asyncio.ensure_future(self._answer(request, exchange, wire))
         leaving = asyncio.ensure_future(reader.left.wait())
+
+        def left() -> None:
+            if not answering.done() and not wire.was_reset:
+                self.ledger.left_by_client(exchange, wire.backed_up)
+
+        reader.on_left = left
         try:
             await asyncio.wait({answering, leaving}, return_when=asyncio.FIRST_COMPLETED)
             if answering.done():
@@ -118,33 +139,23 @@ class FakeOllama(Node):
         except Dropped:
             exchange.dropped = True
         except ConnectionError:
-            exchange.backed_up = wire.backed_up
-            exchange.disconnected_at = time.time()
+            self.ledger.left_by_client(exchange, wire.backed_up)
         except asyncio.CancelledError:  # the fake stops
             exchange.dropped = True
             raise
         finally:
+            reader.on_left = None
             answering.cancel()
             leaving.cancel()
             self.ledger.end(exchange)
         return False
 
     async def _answer(self, request: Request, exchange: Exchange, wire: Wire) -> None:
-        behaviour, exchange.body, said = self.decide(request)
-
-        def sent(tokens: int) -> None:
-            exchange.tokens_sent += tokens
-            exchange.chunks_sent += 1
-            self.ledger.touch()
-
-        sender = Sender(wire, behaviour, sent)
-        await sender.before()
-        if isinstance(said, Generation):
-            exchange.status = 200 if said.streamed or said.error is None else 500
-            await sender.generation(said)
-        else:
-            exchange.status = said.status
-            await sender.whole(said, headers_only=request.method == "HEAD")
+        behaviour, answer = self.decide(request)
+        exchange.body = answer.body
+        sender = Sender(wire, behaviour, lambda tokens: self.ledger.sent(exchange, tokens))
+        turn = Turn(self.memory, self.ledger, exchange, behaviour, sender)
+        await turn.take(answer, headers_only=request.method == "HEAD")
 
 
 async def run(fake: FakeOllama) -> None:

@@ -2,6 +2,7 @@
 
 import asyncio
 from collections.abc import Callable
+from typing import Any, NoReturn
 
 from msgspec import Struct
 
@@ -10,6 +11,8 @@ from gateway.dev.fake_faults import Behaviour
 from gateway.dev.fake_generation import Generation, error_body
 from gateway.dev.fake_http import JSON, NDJSON, Wire, chunked, fixed
 
+ENDLESS_BYTES_MAX = 2**31
+ENDLESS_CHUNK_BYTES = 65_536
 GARBAGE = b'{"model":"\xff\xfe\x00 this is no JSON \xf0\x28\n'
 
 
@@ -20,6 +23,8 @@ class Whole(Struct, kw_only=True):
     content_type: str = JSON
     body: bytes = b""
     chunks: list[bytes] | None = None
+    counted: dict[str, Any] | None = None
+    """the answer as an object, when it tells how long it took"""
 
 
 class Dropped(Exception):
@@ -40,21 +45,21 @@ class Sender:
         if self._behaviour.hang:
             await _for_ever()
         if self._behaviour.drop_after_chunks == 0:
-            self._drop()
+            self.drop()
 
     async def whole(self, answer: Whole, *, headers_only: bool = False, tokens: int = 0) -> None:
         """A plain answer, a recorded one, or a generation with stream:false."""
         if answer.chunks is not None:
-            self._wire.head(answer.status, chunked(answer.content_type))
+            self._head(answer.status, chunked(self._behaviour.content_type or answer.content_type))
             await self._chunks([(chunk, 0) for chunk in answer.chunks])
             return
         body = GARBAGE if self._behaviour.garbage else answer.body
-        self._wire.head(answer.status, fixed(answer.content_type, len(body)))
+        self._head(answer.status, fixed(self._behaviour.content_type or answer.content_type, len(body)))
         if headers_only:
             await self._wire.raw(b"")
         elif self._behaviour.drop_after_chunks is not None:
             await self._wire.raw(body[: len(body) // 2])
-            self._drop()
+            self.drop()
         elif self._behaviour.trickle:
             for byte in body:
                 await self._wire.raw(bytes([byte]))
@@ -65,8 +70,12 @@ class Sender:
 
     async def generation(self, answer: Generation) -> None:
         self._spoil(answer)
+        kind = NDJSON if answer.streamed else JSON
+        if self._behaviour.endless_line_after_tokens is not None:
+            self._head(200, chunked(self._behaviour.content_type or kind))
+            await self._endless(answer)
         if answer.streamed:
-            self._wire.head(200, chunked(NDJSON))
+            self._head(200, chunked(self._behaviour.content_type or kind))
             lines = answer.lines()
             await self._chunks([*lines[:1], (GARBAGE, 0), *lines[1:]] if self._behaviour.garbage else lines)
             return
@@ -84,6 +93,22 @@ class Sender:
             answer.error = answer.error or MIDSTREAM_ERROR
         answer.ends = answer.ends and not self._behaviour.truncate
         answer.tool_calls_apart = self._behaviour.tool_calls_apart
+        answer.counts = self._behaviour.counts
+
+    def _head(self, status: int, headers: list[tuple[str, str]]) -> None:
+        self._wire.head(status, [*headers, *self._behaviour.headers])
+
+    async def _endless(self, answer: Generation) -> None:
+        """Good lines, then one that does not end; at last the connection does."""
+        for line, tokens in answer.lines()[: self._behaviour.endless_line_after_tokens] if answer.streamed else []:
+            await self._wire.chunk(line)
+            self._sent(tokens)
+        await self._wire.chunk(answer.endless())
+        for _ in range(ENDLESS_BYTES_MAX // ENDLESS_CHUNK_BYTES):
+            await self._wire.chunk(b"a" * ENDLESS_CHUNK_BYTES)
+            self._sent(0)
+            await asyncio.sleep(0)  # a client that reads as fast as this writes must not starve the other calls
+        self.drop()
 
     async def _chunks(self, chunks: list[tuple[bytes, int]]) -> None:
         """Each in a chunk of its own, at the pace wanted; the end of the body leaves with the last."""
@@ -98,7 +123,7 @@ class Sender:
             await self._chunk(data, last=number == len(chunks))
             self._sent(in_it)
             if number == self._behaviour.drop_after_chunks:
-                self._drop()
+                self.drop()
         if not chunks:
             await self._wire.end()
 
@@ -113,7 +138,8 @@ class Sender:
         if last:
             await self._wire.end()
 
-    def _drop(self) -> None:
+    def drop(self) -> NoReturn:
+        """Raises `Dropped`, always."""
         self._wire.reset()
         raise Dropped
 

@@ -1,15 +1,15 @@
 """Which models a fake node has on disk and in memory, and what it says of them: /api/tags, /api/ps, /api/show."""
 
 import hashlib
-from datetime import UTC, datetime, timedelta
+from datetime import UTC, datetime
 from typing import Any
 
 from gateway.core.names import canonical
+from gateway.dev.fake_memory import Memory
 from gateway.dev.fake_models import MODELS, Model
-from gateway.dev.fake_times import keep_alive_s, stamp
+from gateway.dev.fake_runner import Runner, fit_of
+from gateway.dev.fake_times import stamp
 
-VERSION = "0.33.0"
-CONTEXT_TOKENS = 8_192
 CONTEXT_BYTES_A_TOKEN = 168_000
 BLOBS = "/root/.ollama/models/blobs/"
 """what a gateway must tell nobody"""
@@ -19,10 +19,10 @@ _TEXT = ("completion",)
 class Shelf:
     """The models of one node."""
 
-    def __init__(self, models: tuple[Model, ...] = MODELS) -> None:
-        self.version = VERSION
+    def __init__(self, memory: Memory, models: tuple[Model, ...] = MODELS) -> None:
+        self.version = memory.hardware.version
         self.models = {model.name: model for model in models}
-        self._loaded: dict[str, tuple[datetime, int]] = {}
+        self._memory = memory
         self._since = datetime.now(UTC)
 
     def find(self, name: str) -> Model | None:
@@ -35,17 +35,14 @@ class Shelf:
 
     def load(self, model: Model, keep_alive: Any = None, context_tokens: int | None = None) -> None:
         """It is in memory now, until `keep_alive` (seconds, or a Go duration; negative: for ever) has passed."""
-        until = datetime.now(UTC) + timedelta(seconds=keep_alive_s(keep_alive))
-        _, context = self._loaded.get(model.name, (until, CONTEXT_TOKENS))
-        self._loaded[model.name] = (until, context_tokens or context)
+        self._memory.put(model, keep_alive, fit_of(model, {"options": {"num_ctx": context_tokens}}))
 
     def unload(self, model: Model) -> None:
-        self._loaded.pop(model.name, None)
+        self._memory.unload(model)
 
     @property
     def loaded(self) -> list[str]:
-        now = datetime.now(UTC)
-        return [name for name, (until, _) in self._loaded.items() if until > now]
+        return [runner.model.name for runner in self._memory.runners]
 
     def tags(self) -> dict[str, Any]:
         return {"models": [self._tag(model) for model in self.models.values()]}
@@ -64,10 +61,10 @@ class Shelf:
 
     def ps(self) -> dict[str, Any]:
         """Latest expiry first."""
-        names = sorted(self.loaded, key=lambda name: self._loaded[name][0], reverse=True)
-        return {"models": [self._process(self.models[name], *self._loaded[name]) for name in names]}
+        return {"models": [self._process(runner) for runner in self._memory.runners]}
 
-    def _process(self, model: Model, until: datetime, context: int) -> dict[str, Any]:
+    def _process(self, runner: Runner) -> dict[str, Any]:
+        model, context = runner.model, runner.fit.context_tokens
         size = model.size + CONTEXT_BYTES_A_TOKEN * context
         return {
             "name": model.name,
@@ -75,7 +72,7 @@ class Shelf:
             "size": size,
             "digest": model.digest,
             "details": model.details,
-            "expires_at": stamp(until),
+            "expires_at": stamp(runner.until),
             "size_vram": size,
             "context_length": context,
         }
