@@ -29,7 +29,15 @@ class Upstream(Protocol):
 
     def size(self) -> PromptSize: ...
 
-    def encode(self, *, model: str, stream: bool, output_tokens_max: int, thinks: bool) -> bytes: ...
+    def parts(self) -> list[bytes]: ...
+
+    @property
+    def context_tokens(self) -> int:
+        """Of the context it asks for; 0: it does not say."""
+
+    def encode(
+        self, *, model: str, stream: bool, output_tokens_max: int, thinks: bool, context_tokens: int | None = None
+    ) -> bytes: ...
 
 
 class Call(Struct, frozen=True, kw_only=True):
@@ -49,6 +57,8 @@ class Call(Struct, frozen=True, kw_only=True):
     estimate: Estimate
     began_ms: int
     end_user: str = ""
+    wait_ms_max: int | None = None
+    """how long it may wait for a backend, if the client says"""
     further: tuple[Upstream, ...] = ()
     """asked after `upstream`, one after the other: the other prompts of a list of them"""
 
@@ -92,6 +102,15 @@ class Admission(Struct, frozen=True):
     levels: Levels
     shadow: str = ""
     """why it would have been refused, were its limits not in shadow"""
+    weight: int = 1
+    """of its key in the waiting line"""
+
+
+class Queued(Struct, frozen=True):
+    """Where a call is in the waiting line, the first being 1, and about how long it will be there."""
+
+    position: int
+    about_s: float
 
 
 class Trip(Struct, frozen=True):

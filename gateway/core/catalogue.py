@@ -1,6 +1,5 @@
 """What the whole fleet has, as one: models, loaded models, version. Pure, over a snapshot of the backends."""
 
-import re
 from collections.abc import Iterable
 
 from msgspec import Struct
@@ -8,8 +7,7 @@ from msgspec.structs import replace
 
 from gateway.core.names import allowed
 from gateway.core.routing import Backend, Loaded, Model
-
-_NUMBERS = re.compile(r"\d+", re.ASCII)
+from gateway.core.versions import order
 
 
 class ModelCard(Struct, frozen=True):
@@ -66,14 +64,4 @@ def loaded(backends: Iterable[Backend]) -> list[tuple[str, Model, Loaded]]:
 
 def oldest_version(backends: Iterable[Backend]) -> str:
     """Ollama's lowest version among the healthy backends, which is what all of them understand; "" if none says."""
-    return min((one.version for one in backends if one.healthy and one.version), key=_order, default="")
-
-
-def _order(version: str) -> list[tuple[int, ...]]:
-    """0.9.7 before 0.12.0-rc1 before 0.12.0."""
-    release, dash, candidate = version.partition("-")
-    return [_parts(release), (0 if dash else 1,), _parts(candidate)]
-
-
-def _parts(text: str) -> tuple[int, ...]:
-    return tuple(map(int, _NUMBERS.findall(text)))
+    return min((one.version for one in backends if one.healthy and one.version), key=order, default="")

@@ -9,6 +9,7 @@ from gateway.core.limits import Limits, overlay
 
 Scope = Literal["inference", "pull"]
 SCOPES: tuple[Scope, ...] = ("inference", "pull")
+TIER_WEIGHT_MAX = 100
 
 
 class Secret(Struct, frozen=True, kw_only=True):
@@ -57,12 +58,14 @@ class ApiKey(Struct, frozen=True, kw_only=True):
 
 
 class Tier(Struct, frozen=True, kw_only=True):
-    """A class of keys: limits for those that say nothing themselves, and what their calls cost."""
+    """A class of keys: limits for those that say nothing themselves, what their calls cost, who goes first."""
 
     name: str
     multiplier_milli: int = pricing.MULTIPLIER_ONE
     """thousandths of the price"""
     limits: Limits = Limits()
+    weight: int = 1
+    """share of each of its keys in the waiting line"""
     created_at_ms: int = 0
     updated_at_ms: int = 0
 
@@ -82,11 +85,12 @@ class Team(Struct, frozen=True, kw_only=True):
 
 
 class KeyRecord(Struct, frozen=True):
-    """What a replica has to know of a key: its limits after tier and defaults, and its tier's multiplier."""
+    """What a replica has to know of a key: its limits after tier and defaults, and its tier's multiplier and weight."""
 
     key: ApiKey
     limits: Limits
     multiplier_milli: int = pricing.MULTIPLIER_ONE
+    weight: int = 1
 
 
 class Spent(Struct, frozen=True, kw_only=True):
@@ -101,4 +105,4 @@ def resolve(key: ApiKey, tier: Tier | None, defaults: Limits) -> KeyRecord:
     """The key's own word counts before its tier's, and that before the gateway's defaults."""
     if tier is None:
         return KeyRecord(key, overlay(defaults, key.limits))
-    return KeyRecord(key, overlay(defaults, tier.limits, key.limits), tier.multiplier_milli)
+    return KeyRecord(key, overlay(defaults, tier.limits, key.limits), tier.multiplier_milli, tier.weight)

@@ -65,6 +65,8 @@ class Tally:
         "completion_tokens",
         "prompt_tokens",
         "reported_tokens",
+        "said",
+        "waited_ms",
     )
 
     def __init__(self, call: Call) -> None:
@@ -77,7 +79,11 @@ class Tally:
         self._output_tokens_max = call.estimate.output_max
         self._said = Counts()
         """the backends' own figures"""
+        self.said: Counts | None = None
+        """the backend's figures of the last answer, once it has given them"""
         self.backend = ""
+        self.waited_ms = 0
+        """for slots of backends, of all attempts together"""
         self.prompt_tokens = 0
         self.completion_tokens = 0
         self.reported_tokens = 0
@@ -91,6 +97,11 @@ class Tally:
         """A backend has the prompt now, or the next one of several, so it is being worked on."""
         parts = 1 + len(self._call.further)
         self.prompt_tokens = self._call.estimate.prompt_expected * (self._done + 1) // parts
+
+    @property
+    def answers(self) -> int:
+        """How many are complete."""
+        return self._done
 
     def saw_token(self, now_ms: int) -> None:
         """One streamed line is one token: Ollama sends each as it is made."""
@@ -109,6 +120,7 @@ class Tally:
         `format`: then it counts the rest alone.
         """
         self._done += 1
+        self.said = said
         said = said.after(self._said)
         self._said = said
         prompt_max = self._call.estimate.prompt_max + SYSTEM_TOKENS_MAX * self._done

@@ -1,12 +1,14 @@
 """What every dialect makes of a request body, and what turns the answer back: the two halves of a spoke."""
 
+import math
 from collections.abc import Callable
 from typing import Protocol
 
 from msgspec import Struct
 
-from gateway.core.call import Upstream
+from gateway.core.call import Queued, Upstream
 from gateway.core.tally import Counts
+from gateway.dialects.frames import comment
 from gateway.dialects.ollama import Reply
 from gateway.errors import GatewayError
 
@@ -23,6 +25,11 @@ class Renderer(Protocol):
     """what says to a client, and to proxies between, that the answer is still being made; b"" where nothing can"""
     ended: bool = False
     """whether the answer is complete although the backend would go on"""
+
+    def queued(self, place: Queued) -> bytes:
+        """What says where in the waiting line the call is; b"" where nothing can."""
+        words = f"queue position {place.position}, about {max(1, math.ceil(place.about_s))} s"
+        return comment(words) if self.beat else b""
 
     def feed(self, reply: Reply) -> bytes:
         """The frames for one line of the answer, which is not its last."""

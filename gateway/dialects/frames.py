@@ -46,6 +46,11 @@ class Lines:
         return [line] if line.strip() else []
 
 
+def comment(words: str) -> bytes:
+    """What readers of events are not shown."""
+    return f": {words}\n\n".encode()
+
+
 def sse(data: bytes, event: str = "") -> bytes:
     """One event. Its type stands before its data, where a dialect has types."""
     return (f"event: {event}\n".encode() if event else b"") + b"data: " + data + b"\n\n"

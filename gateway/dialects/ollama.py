@@ -12,6 +12,7 @@ from msgspec import UNSET, Raw, Struct, UnsetType
 from msgspec.structs import replace
 
 from gateway.core.tally import Counts
+from gateway.dialects import prompt_parts
 from gateway.dialects.ollama_faults import shown
 from gateway.errors import StreamBroken
 
@@ -48,6 +49,13 @@ class Message(Struct, omit_defaults=True):
     tool_name: str = ""
     tool_call_id: str = ""
 
+    def part(self) -> bytes:
+        """What it adds to a prompt. Ids of tool calls are left out, for models do not read them."""
+        found = [text.encode() for text in (self.role, self.content, self.thinking, self.tool_name)]
+        for call in self.tool_calls:
+            found += [call.function.name.encode(), bytes(call.function.arguments)]
+        return b"\0".join(found + [prompt_parts.image(image) for image in self.images])
+
 
 class Options(Struct, omit_defaults=True):
     """How to sample, and `num_ctx`. The other options that reload a model for everybody are not the caller's to set."""
@@ -76,6 +84,15 @@ class _Request(Struct, omit_defaults=True, kw_only=True):
     keep_alive: float | UnsetType = UNSET
     truncate: bool | UnsetType = UNSET
 
+    @property
+    def context_tokens(self) -> int:
+        return 0 if self.options.num_ctx is UNSET else self.options.num_ctx
+
+    def _options(self, context_tokens: int | None, **more: Any) -> Options:
+        """`context_tokens` None: as the request says; 0: the node decides."""
+        context = self.options.num_ctx if context_tokens is None else context_tokens or UNSET
+        return replace(self.options, num_ctx=context, **more)
+
 
 class _TextRequest(_Request, kw_only=True):
     """What both routes that make text have. `think_if_able`: a model that cannot think is not asked to."""
@@ -87,14 +104,16 @@ class _TextRequest(_Request, kw_only=True):
     logprobs: bool = False
     top_logprobs: int = 0
 
-    def encode(self, *, model: str, stream: bool, output_tokens_max: int, thinks: bool) -> bytes:
+    def encode(
+        self, *, model: str, stream: bool, output_tokens_max: int, thinks: bool, context_tokens: int | None = None
+    ) -> bytes:
         """The body for one backend, where the model is called `model` and `thinks` or not."""
         return msgspec.json.encode(
             replace(
                 self,
                 model=model,
                 stream=stream,
-                options=replace(self.options, num_predict=max(output_tokens_max, 1)),
+                options=self._options(context_tokens, num_predict=max(output_tokens_max, 1)),
                 think=UNSET if self.think_if_able and not thinks else self.think,
                 think_if_able=False,  # a default is left out: this field is not Ollama's
             )
@@ -114,6 +133,10 @@ class ChatRequest(_TextRequest, kw_only=True):
         images = sum(len(message.images) for message in self.messages)
         return Size(_bytes(texts) + sum(len(bytes(part)) for part in raw), len(self.messages), images)
 
+    def parts(self) -> list[bytes]:
+        before = b"\0".join(map(bytes, self.tools))
+        return prompt_parts.turns(before, ((one.role == "system", one.part()) for one in self.messages))
+
 
 class GenerateRequest(_TextRequest, kw_only=True):
     path: ClassVar[str] = "/api/generate"
@@ -128,6 +151,10 @@ class GenerateRequest(_TextRequest, kw_only=True):
         text_bytes = _bytes((self.prompt, self.suffix, self.system)) + len(self.context)
         return Size(text_bytes, 2, len(self.images))
 
+    def parts(self) -> list[bytes]:
+        before = [self.system.encode(), *map(prompt_parts.image, self.images)]
+        return prompt_parts.blocks(before + ([msgspec.json.encode(self.context)] if self.context else []), self.prompt)
+
 
 class EmbedRequest(_Request, kw_only=True):
     path: ClassVar[str] = "/api/embed"
@@ -137,9 +164,15 @@ class EmbedRequest(_Request, kw_only=True):
     def size(self) -> Size:
         return Size(_bytes(self.input), len(self.input), 0)
 
-    def encode(self, *, model: str, stream: bool, output_tokens_max: int, thinks: bool) -> bytes:
+    def parts(self) -> list[bytes]:
+        """None: nothing of one embedding helps with the next."""
+        return []
+
+    def encode(
+        self, *, model: str, stream: bool, output_tokens_max: int, thinks: bool, context_tokens: int | None = None
+    ) -> bytes:
         """The body for one backend. Embeddings are never streamed and have no output tokens."""
-        return msgspec.json.encode(replace(self, model=model))
+        return msgspec.json.encode(replace(self, model=model, options=self._options(context_tokens)))
 
 
 class Reply(Struct, frozen=True):

@@ -17,14 +17,48 @@ _TOO_LONG = (
     "exceed_context_size_error",
     "longer than the context",
 )
-_RUNNER_FAILED = ("embedding request:", "unsupported value: NaN", "runner has unexpectedly stopped", "context canceled")
+_RUNNER_FAILED = ("embedding request:", "unsupported value: nan", "runner has unexpectedly stopped", "context canceled")
 """what /api/embed says with a 400 although nothing is wrong with the request"""
+_LOAD_FAILED = (
+    "server process has terminated",
+    "runner process has terminated",
+    "timed out waiting",
+    "out-of-memory",
+    "out of memory",
+    "more system memory",
+    "failed to load model",
+    "unable to load model",
+    "failed to allocate",
+)
+"""as long as no runner died that had loaded the model"""
+_CLIENTS_STARTS = (
+    "option ",
+    "invalid format",
+    "invalid json schema",
+    "template: ",
+    "image: ",
+    "------------ while exec",
+)
+_CLIENTS_WORDS = (
+    "jinja",
+    "raise_exception",
+    "chat template",
+    "while executing",
+    "reasoning effort",
+    "parse grammar",
+    "initialize samplers",
+    "supports one image",
+    "required for image input",
+    "failed to load image",
+)
+"""what a 500 says that the request itself has caused: its options, its format, what a template makes of its messages"""
 
 
 def fault(status: int, body: bytes) -> GatewayError:
-    """What a backend's refusal means; `elsewhere` is set where another may do better.
+    """What a backend's refusal means; `elsewhere` is set where another may do better, `blames` where it is to blame.
 
-    A client's mistake keeps Ollama's wording, which names the field; a node's fault is worded by the gateway.
+    A client's mistake keeps Ollama's wording, which names the field; a node's fault is worded by the gateway. Any other
+    500 is not tried elsewhere, for the prompt may be its cause, and would fail on one node after the other.
     """
     text = _error_text(body)
     if status == 404:
@@ -33,15 +67,26 @@ def fault(status: int, body: bytes) -> GatewayError:
         return BackendBusy()
     if any(words in text for words in _TOO_LONG):
         return ContextExceeded(f"The model refused the prompt: {text}")
-    runner_failed = any(words in text for words in _RUNNER_FAILED)
-    if (status == 400 and not runner_failed) or text.startswith(("option ", "invalid format")):
+    runner_failed, load_failed, clients = _causes(text)
+    if clients or (status == 400 and not runner_failed):
         return BadRequest(f"The model refused this request: {text}")
-    elsewhere = _is_load_failure(text) or (status == 400 and runner_failed)
+    elsewhere = load_failed or (status == 400 and runner_failed)
     return BackendFault(f"The model server behind this gateway failed: {text}", elsewhere=elsewhere)
 
 
-def _is_load_failure(text: str) -> bool:
-    return "llama-server process has terminated" in text or "timed out waiting" in text or "out-of-memory" in text
+def _causes(text: str) -> tuple[bool, bool, bool]:
+    """Whether the runner failed, loading failed, or the client is to blame; one of them at most.
+
+    Only what stands in front of a quotation counts: a client could have a node blamed for a word of its own.
+    """
+    said = text.lower()
+    if said.startswith(_CLIENTS_STARTS):
+        return False, False, True
+    said = said.partition('"')[0]
+    runner_failed = any(words in said for words in _RUNNER_FAILED)
+    load_failed = not runner_failed and any(words in said for words in _LOAD_FAILED)
+    clients = not runner_failed and not load_failed and any(words in said for words in _CLIENTS_WORDS)
+    return runner_failed, load_failed, clients
 
 
 def _error_text(body: bytes) -> str:

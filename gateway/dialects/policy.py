@@ -6,7 +6,8 @@ from msgspec import UNSET, Struct
 from msgspec.structs import replace
 
 from gateway.core.call import PromptSize, Upstream
-from gateway.dialects.ollama import ChatRequest, EmbedRequest, GenerateRequest
+from gateway.core.fleet import Alias
+from gateway.dialects.ollama import ChatRequest, EmbedRequest, GenerateRequest, Options
 from gateway.errors import BadRequest, ContextNotAllowed
 
 IMAGES_MAX = 8
@@ -38,20 +39,24 @@ class Policy(Struct, frozen=True, kw_only=True):
     keep_alive_s_max: float
     output_tokens_max: int
 
-    def apply(self, request: Upstream, size: PromptSize) -> Upstream:
+    def apply(self, request: Upstream, size: PromptSize, alias: Alias | None = None) -> Upstream:
         """The request, which is of that size, within the bounds. Raises `ContextNotAllowed` or `BadRequest`.
 
+        What an operator's alias says wins over the request, and over the bound of `num_ctx`.
         `keep_alive` is brought within them rather than refused: well-known clients ask for "for ever" by default.
         """
         assert isinstance(request, ChatRequest | GenerateRequest | EmbedRequest)
+        if alias:
+            request = replace(request, options=_overlaid(request.options, alias))
         context, keep_s = request.options.num_ctx, request.keep_alive
+        pinned = alias is not None and alias.context_tokens is not None
         if size.images > IMAGES_MAX:
             raise BadRequest(f"A request may hold {IMAGES_MAX} images; this one has {size.images}.")
         if size.messages > MESSAGES_MAX:
             raise BadRequest(f"A request may hold {MESSAGES_MAX} messages; this one has {size.messages}.")
         if not isinstance(request, EmbedRequest) and request.format is not UNSET:
             _check_format(bytes(request.format))
-        if context is not UNSET and not 0 < context <= self.context_tokens_max:
+        if not pinned and context is not UNSET and not 0 < context <= self.context_tokens_max:
             raise ContextNotAllowed(self._about_context(), param="options")
         if keep_s is UNSET:
             return request
@@ -64,6 +69,13 @@ class Policy(Struct, frozen=True, kw_only=True):
         if not self.context_tokens_max:
             return "Requests may not choose `num_ctx` here: another one reloads the model for everybody."
         return f"`num_ctx` may be 1 to {self.context_tokens_max} here (setting CONTEXT_TOKENS_MAX)."
+
+
+def _overlaid(options: Options, alias: Alias) -> Options:
+    said = {name: value for name, value in alias.options.items() if name in Options.__struct_fields__}
+    if alias.context_tokens is not None:
+        said["num_ctx"] = alias.context_tokens
+    return replace(options, **said)
 
 
 def _check_format(schema: bytes) -> None:

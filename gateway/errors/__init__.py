@@ -6,7 +6,7 @@ GatewayError
 ├── Forbidden 403             what a gateway in front of Ollama keeps to itself
 ├── QuotaExceeded 429         money or the month is used up: waiting does not help
 ├── RateLimited 429           waiting helps: carries Retry-After
-├── BackendFault 502/504      a model server failed; carries whether another one may be tried
+├── BackendFault 502/504      a model server failed; carries whether another one may be tried, and whom to blame
 └── Unavailable 503           a part of this gateway is missing for the moment
 
 A class's docstring is its message unless the raiser has something more exact to say. `code` is stable and is what
@@ -24,6 +24,7 @@ from gateway.errors.failures import (
     KeysNotLoaded,
     LeaseLost,
     LimitsUnavailable,
+    LineFull,
     NoBackend,
     NotInForceYet,
     Overloaded,
@@ -33,6 +34,7 @@ from gateway.errors.failures import (
     StreamBroken,
     TeamElsewhere,
     Unavailable,
+    WaitedTooLong,
 )
 from gateway.errors.limits import (
     AllowanceHeld,
@@ -48,6 +50,8 @@ from gateway.errors.limits import (
 from gateway.errors.requests import (
     AddressNotAllowed,
     AdminUnauthorized,
+    AliasNotFound,
+    BackendNotFound,
     BadRequest,
     BodyTooLarge,
     BodyTooSlow,
@@ -81,9 +85,11 @@ from gateway.errors.requests import (
 __all__ = [
     "AddressNotAllowed",
     "AdminUnauthorized",
+    "AliasNotFound",
     "AllowanceHeld",
     "BackendBusy",
     "BackendFault",
+    "BackendNotFound",
     "BackendTimeout",
     "BackendUnreachable",
     "BadRequest",
@@ -109,6 +115,7 @@ __all__ = [
     "KeysNotLoaded",
     "LeaseLost",
     "LimitsUnavailable",
+    "LineFull",
     "LoadBlocked",
     "MethodNotAllowed",
     "ModelMissing",
@@ -137,5 +144,6 @@ __all__ = [
     "Unauthorized",
     "Unavailable",
     "Unsupported",
+    "WaitedTooLong",
     "every_error",
 ]

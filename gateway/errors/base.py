@@ -1,10 +1,12 @@
 """The root of the tree."""
 
 from collections.abc import Iterator
-from typing import Any, ClassVar
+from typing import Any, ClassVar, Literal
 
 MESSAGE_CHARS_MAX = 600
 """an error repeats little of the request that caused it"""
+Blame = Literal["", "node", "model"]
+"""whom a failure is held against: nobody, a whole node, or one model of it"""
 
 
 class GatewayError(Exception):
@@ -19,6 +21,8 @@ class GatewayError(Exception):
 
     elsewhere: bool = False
     """whether the same request may succeed on another backend, as long as nothing of an answer was sent"""
+    blames: Blame = ""
+    """what the breakers count it for"""
     param: str | None = None
     """the field of the request that is to blame, where it is one"""
 
@@ -28,6 +32,7 @@ class GatewayError(Exception):
         *,
         retry_after_s: int | None = None,
         elsewhere: bool | None = None,
+        blames: Blame | None = None,
         param: str | None = None,
     ) -> None:
         super().__init__((message or " ".join((type(self).__doc__ or "").split()))[:MESSAGE_CHARS_MAX])
@@ -36,6 +41,8 @@ class GatewayError(Exception):
             self.retry_after_s = retry_after_s
         if elsewhere is not None:
             self.elsewhere = elsewhere
+        if blames is not None:
+            self.blames = blames
 
     @property
     def message(self) -> str:

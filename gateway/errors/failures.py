@@ -1,12 +1,13 @@
 """What went wrong on our side of the wire: a model server's fault, or a part of this gateway that is away."""
 
-from gateway.errors.base import GatewayError
+from gateway.errors.base import Blame, GatewayError
 
 
 class BackendFault(GatewayError):
     """The model server behind this gateway failed."""
 
     status, code = 502, "backend_failed"
+    blames: Blame = "model"
 
 
 class BackendUnreachable(BackendFault):
@@ -14,6 +15,7 @@ class BackendUnreachable(BackendFault):
 
     code = "backend_unreachable"
     elsewhere = True
+    blames = "node"
 
 
 class StreamBroken(BackendFault):
@@ -70,6 +72,19 @@ class BackendBusy(Unavailable):
 
     code = "backend_busy"
     elsewhere = True
+    retry_after_s = 2
+
+
+class LineFull(Unavailable):
+    """The waiting line for that model is full. Nothing was charged; try again shortly, or use another model."""
+
+    code = "queue_full"
+
+
+class WaitedTooLong(Unavailable):
+    """No model server behind this gateway became free in the time this request may wait. Nothing was charged."""
+
+    code = "queue_timeout"
     retry_after_s = 2
 
 

@@ -154,6 +154,18 @@ class PriceNotFound(GatewayError):
     status, code = 404, "price_not_found"
 
 
+class BackendNotFound(GatewayError):
+    """There is no backend with that name. GET /admin/backends lists those there are."""
+
+    status, code = 404, "backend_not_found"
+
+
+class AliasNotFound(GatewayError):
+    """There is no alias with that name. GET /admin/aliases lists those there are."""
+
+    status, code = 404, "alias_not_found"
+
+
 class Conflict(GatewayError):
     """What is there already forbids this change."""
 

@@ -4,7 +4,18 @@ from collections import defaultdict
 
 import pytest
 
-from gateway.errors import BadRequest, GatewayError, QuotaExceeded, RateLimited, Unavailable, every_error
+from gateway.errors import (
+    BackendBusy,
+    BackendFault,
+    BackendUnreachable,
+    BadRequest,
+    GatewayError,
+    ModelNotFound,
+    QuotaExceeded,
+    RateLimited,
+    Unavailable,
+    every_error,
+)
 from gateway.errors.base import MESSAGE_CHARS_MAX
 
 EVERY = list(every_error())
@@ -56,6 +67,20 @@ def test_a_wait_is_named_exactly_where_waiting_helps(kind: type[GatewayError]) -
 def test_429_and_503_are_one_of_the_kinds_that_say_whether_waiting_helps(kind: type[GatewayError]) -> None:
     assert (kind.status == 429) is issubclass(kind, RateLimited | QuotaExceeded)
     assert (kind.status == 503) is issubclass(kind, Unavailable)
+
+
+@each
+def test_only_what_a_backend_did_is_held_against_it(kind: type[GatewayError]) -> None:
+    expected = "node" if kind is BackendUnreachable else "model" if issubclass(kind, BackendFault) else ""
+    assert kind().blames == expected
+    assert kind(blames="node").blames == "node"
+    assert kind(blames="").blames == ""
+
+
+@each
+def test_only_what_another_backend_may_do_is_tried_elsewhere(kind: type[GatewayError]) -> None:
+    assert kind().elsewhere == (kind in (BackendUnreachable, BackendBusy, ModelNotFound))
+    assert kind(elsewhere=not kind.elsewhere).elsewhere is not kind.elsewhere
 
 
 def test_an_outage_is_never_a_401() -> None:
