@@ -104,6 +104,8 @@ def _of_key(record: KeyRecord) -> list[str | int]:
         " ".join(networks),
         "multiplier",
         record.multiplier_milli,
+        "weight",
+        record.weight,
         *_of_limits(record.limits, metered=key.metered, granted_micro=key.granted_micro, shadow=key.shadow),
     ]
 

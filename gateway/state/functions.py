@@ -34,6 +34,11 @@ VERBS = (
 )
 
 
+FLEET_SHARED = ("clock", "fleet/slots", "fleet/line", "fleet/ask")
+FLEET_VERBS = ("foresee", "hold", "judge", "leave", "loaded", "place", "register", "saw", "sync")
+"""the fleet's functions are a library of their own, whose keys are all in one hash slot"""
+
+
 class Calls(Protocol):
     """Whatever can send one command to Redis and return its reply."""
 
@@ -41,9 +46,18 @@ class Calls(Protocol):
 
 
 def source() -> str:
-    """The whole library as FUNCTION LOAD takes it, but for its name."""
+    """The library of limits as FUNCTION LOAD takes it, but for its name."""
+    return _assembled((*SHARED, *VERBS))
+
+
+def fleet_source() -> str:
+    """The library of the fleet, likewise."""
+    return _assembled((*FLEET_SHARED, *(f"fleet/{verb}" for verb in FLEET_VERBS)))
+
+
+def _assembled(names: Sequence[str]) -> str:
     folder = files("gateway.state") / "lua"
-    parts = [(folder / f"{name}.lua").read_text("utf-8") for name in (*SHARED, *VERBS)]
+    parts = [(folder / f"{name}.lua").read_text("utf-8") for name in names]
     return f"#!lua name={NAME}\n" + "\n".join(parts)
 
 

@@ -20,10 +20,30 @@
     {sNN}:usage:dead              stream  events no row can be made of     worker                never
     {sNN}:failures:<address>      string  an address' failures to say      blame                 when full again
                                           who it is
+    {fleet}:registry              hash    what operators say of the fleet  admin API, hydrate    never
+    {fleet}:capacity              hash    slots of its nodes               admin API, hydrate    never
+    {fleet}:slots                 zset    slots taken, by deadline         place, hold, leave    never
+    {fleet}:held                  hash    what each slot is held for       place, leave          never
+    {fleet}:busy                  hash    slots taken of each node         place, leave          never
+    {fleet}:loads                 hash    loads under way, and done        place, loaded, leave  never
+    {fleet}:line                  zset    keys that wait, by virtual time  place, leave          never
+    {fleet}:places                zset    calls that wait, by key          place, leave          never
+    {fleet}:arrivals              zset    the same, by model               place, leave          never
+    {fleet}:waiting               hash    what each of them asks           place, leave          never
+    {fleet}:patience              zset    the same, by deadline            place, leave          never
+    {fleet}:served                hash    virtual times of keys            place, leave          in 10 min
+    {fleet}:depths                hash    calls that wait, by model        place, leave          never
+    {fleet}:rates                 hash    how fast nodes are with models   leave                 never
+    {fleet}:prefixes              hash    which node has served a prompt's place, leave          at 50,000
+                                          beginning last, by digest
+    {fleet}:ages                  zset    the same, by time                place, leave          at 50,000
+    {fleet}:nodes                 hash    what probes and breakers say     saw, judge            never
+    {fleet}:changes               zset    the same, by revision            saw, judge            never
+    {fleet}:turns                 hash    when nodes are probed, shown     sync                  at 20,000
 
 NN is CRC16 of the id (of a key, a team, an address) modulo the setting SHARDS. Everything that one call touches carries
-one hash tag, so the same functions run unchanged on Redis Cluster; a key is in the shard of its team. A test compares
-this table with the names that are made.
+one hash tag, so the same functions run unchanged on Redis Cluster; a key is in the shard of its team. The fleet has a
+tag of its own: the places of all calls are decided together. A test compares this table with the names that are made.
 """
 
 from gateway.core.keys import shard_of
@@ -102,3 +122,20 @@ class TeamNames:
     def all(self) -> list[str]:
         """In the order in which the functions take them, behind those of the key."""
         return [self.team, self.account, self.buckets, self.running]
+
+
+FLEET_TAG = "{fleet}"
+_FLEET = (
+    "registry", "capacity", "slots", "held", "busy", "loads", "line", "places", "waiting", "patience", "served",
+    "depths", "rates", "prefixes", "ages", "nodes", "changes", "turns", "arrivals",
+)  # fmt: skip
+
+
+def fleet() -> list[str]:
+    """All names of the fleet, in the order in which its functions take them (`fleet_at` in slots.lua)."""
+    return [f"{FLEET_TAG}:{name}" for name in _FLEET]
+
+
+def woken(replica: str) -> str:
+    """The channel on which a replica hears that one of its waiting calls has a slot."""
+    return f"{FLEET_TAG}:woken:{replica}"

@@ -104,8 +104,9 @@ class RedisLeases:
             await self._renew_due()
             await self.settle_waiting()
             await asyncio.sleep(ROUND_S_MIN)
-            with suppress(TimeoutError):
-                await asyncio.wait_for(self._hurry.wait(), ROUND_S)
+            with suppress(TimeoutError):  # not wait_for, which may swallow a cancellation
+                async with asyncio.timeout(ROUND_S):
+                    await self._hurry.wait()
             self._hurry.clear()
 
     async def flush(self, seconds: float) -> None:

@@ -5,6 +5,7 @@ from collections.abc import Iterator
 import pytest
 
 from tests.fakes import Bench
+from tests.fleets import FleetBench
 
 
 @pytest.fixture
@@ -12,6 +13,14 @@ def bench(redis_url: str) -> Iterator[Bench]:
     """The functions on a clock that the test moves."""
     one = Bench(redis_url)
     keep_order(one)
+    yield one
+    one.close()
+
+
+@pytest.fixture
+def fleet(redis_url: str) -> Iterator[FleetBench]:
+    """The fleet's functions, likewise."""
+    one = FleetBench(redis_url)
     yield one
     one.close()
 

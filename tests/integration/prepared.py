@@ -12,7 +12,7 @@ from gateway.state.teams import OTHER_TEAM
 from tests.fakes import KEY, call, credential_of
 from tests.integration.hammer import ID_OF_NOBODY, NUMBERS_OF_NOBODY, Prepared, packed
 
-LET_IN = [1, b"", b"", 0, 1, 1, -1, -1, 0, -1, -1, 0, b""]
+LET_IN = [1, b"", b"", 0, 1, 1, -1, -1, 0, -1, -1, 0, b"", 1]
 
 
 class Listener:

@@ -11,9 +11,10 @@
   ARGV[11] output tokens wanted at most   [12] lease, ms   [13] '1' in shadow: count refusals, refuse nobody
   ARGV[14] detail (JSON) of the usage row that the reaper writes if the replica dies
 
-  Returns {1, '', '', 0, admitted at ms, output tokens granted, <levels>, what a shadow would have refused it for}
+  Returns {1, '', '', 0, admitted at ms, output tokens granted, <levels>, what a shadow would have refused it for,
+              weight of the key in the waiting line}
               in; asking again with one call id is answered alike
-          {0, reason, whose limit, wait ms or -1, 0, 0, <levels>, ''}     refused; one reason, one wait
+          {0, reason, whose limit, wait ms or -1, 0, 0, <levels>, '', 1}  refused; one reason, one wait
           {-1, team}                                        the key is in this team: ask again with its keys
   <levels> = requests limit, left, ms until full; tokens limit, left, ms until full; -1 where there is no limit
 ]]
@@ -27,8 +28,8 @@ local function admit(KEYS, ARGV)
   local who, why, team = known(KEYS[1], names, ARGV[4], ARGV[5], ARGV[6], ARGV[3], now)
   if why == 'team' then return {-1, team} end
   local before = redis.call('HMGET', KEYS[3], 'state', 'at', 'output')
-  if not who and before[1] ~= 'open' then return {0, why, 'key', -1, 0, 0, -1, -1, 0, -1, -1, 0, ''} end
-  if not who then return {1, '', '', 0, tonumber(before[2]), tonumber(before[3]), -1, -1, 0, -1, -1, 0, ''} end
+  if not who and before[1] ~= 'open' then return {0, why, 'key', -1, 0, 0, -1, -1, 0, -1, -1, 0, '', 1} end
+  if not who then return {1, '', '', 0, tonumber(before[2]), tonumber(before[3]), -1, -1, 0, -1, -1, 0, '', 1} end
   if ARGV[13] == '1' then
     for _, owner in ipairs(who.owners) do owner.shadow = true end
   end
@@ -36,7 +37,7 @@ local function admit(KEYS, ARGV)
   local function answer(granted, reason, whose, wait, at, output, shadow)
     local rl, rr, rt = report(who.owners, 'requests', now)
     local tl, tr, tt = report(who.owners, 'tokens', now)
-    return {granted, reason, whose, wait, at, output, rl, rr, rt, tl, tr, tt, shadow or ''}
+    return {granted, reason, whose, wait, at, output, rl, rr, rt, tl, tr, tt, shadow or '', granted == 1 and who.weight or 1}
   end
 
   if before[1] == 'open' then return answer(1, '', '', 0, tonumber(before[2]), tonumber(before[3])) end

@@ -2,11 +2,11 @@
   Who has limits: a key and, where it belongs to one, its team. Their records are what Postgres knows (publish.lua).
 
   Record: digests "<hex>:<until ms or 0> …", enabled, expires, team, scopes, allow "<glob> …", networks "<lo>-<hi> …",
-  multiplier (thousandths); of a team only what follows: rpm, burst, tpm, concurrency, monthly, models "<glob> <rpm>
+  multiplier (thousandths), weight (in the waiting line); of a team only what follows: rpm, burst, tpm, concurrency, monthly, models "<glob> <rpm>
   <tpm>;…", metered, granted, shadow. An empty text is no limit.
 ]]
 
-local KEY_FIELDS = {'digests', 'enabled', 'expires', 'team', 'scopes', 'allow', 'networks', 'multiplier'}
+local KEY_FIELDS = {'digests', 'enabled', 'expires', 'team', 'scopes', 'allow', 'networks', 'multiplier', 'weight'}
 local LIMIT_FIELDS = {'rpm', 'burst', 'tpm', 'concurrency', 'monthly', 'models', 'metered', 'granted', 'shadow', 'version'}
 
 -- The keys of a call's owners, which end its KEYS from `first` on.
@@ -86,7 +86,7 @@ local function known(ready, names, presented, address, scope, team, now)
   end
   if seen.team ~= team then return nil, 'team', seen.team end
   local who = {key = owner_of('key', names), digest = digest, allow = seen.allow, scopes = seen.scopes, team_id = team,
-    multiplier = tonumber(seen.multiplier) or 1000}
+    multiplier = tonumber(seen.multiplier) or 1000, weight = tonumber(seen.weight) or 1}
   who.owners = {who.key}
   if team ~= '' then
     who.owners[2] = owner_of('team', names.team)

@@ -1,0 +1,63 @@
+--[[
+  Give a call a slot on the first of its candidates with room, or a place in the line. Asked again, the same call gets
+  the same answer: this is how a waiting call says that its client is there.
+
+  KEYS     the fleet's
+  ARGV[1] id  [2] channel of its replica  [3] key  [4] weight of the key  [5] model  [6] tokens expected
+  ARGV[7] most calls that may wait for the model  [8] 1 to wait, 0 not to  [9] how many candidates
+  ARGV[10..] name, slots, 1 if it has to load, 1 if equal, waiting calls from which another load is worth it, …
+  then     how many digests to look up, those, how many to record, those, for how many ms it had rather wait for the node
+           that has the longest in mind than go to another one
+
+  Returns {1, backend, 1 if it loads, 1 if the beginning of the prompt was there, <busy>}
+          {0, position, calls that wait for the model, <busy>} when it waits, or would have to
+          {-1, calls that wait for the model} when the line is full
+  <busy> = how many slots of each candidate are taken, in their order
+]]
+local function place(KEYS, ARGV)
+  local f, now, id = fleet_at(KEYS), now_ms(), ARGV[1]
+  local ask, lookups = ask_of(ARGV)
+  local depth_max, waits = whole(ARGV[7], 'depth'), ARGV[8] == '1'
+  local packed = redis.call('HGET', f.held, id)
+  if packed then
+    local held = cjson.decode(packed)
+    redis.call('ZADD', f.slots, now + SLOT_MS, id)
+    return {1, held.b, held.l, held.h, busy_of(f, ask)}
+  end
+  if sweep(f, now) then
+    grant(f, now)
+    if redis.call('HEXISTS', f.held, id) == 1 then return place(KEYS, ARGV) end
+  end
+  ask.affinity = mindful(f, lookups)
+  if not waits then ask.home = 0 end
+  local waited, seen = asked(f, id), {}
+  if waited then ask.place, ask.since = waited.place, waited.since end
+  local depth = tonumber(redis.call('HGET', f.depths, ask.model) or '') or 0
+  local candidate = choose(f, ask, waited and depth or depth + 1, now, seen)
+  if candidate and not waited and depth > 0 then  -- nobody overtakes those who wait for the same
+    grant(f, now)
+    seen, depth = {}, tonumber(redis.call('HGET', f.depths, ask.model) or '') or 0
+    candidate = choose(f, ask, depth + 1, now, seen)
+  end
+  if candidate then
+    local charged = (waited or redis.call('ZCARD', f.line) > 0) and ask.tokens / ask.weight or 0
+    if waited then
+      advance(f, ask.key)
+      forget(f, id)
+    end
+    local held = take(f, id, ask, candidate, now, SLOT_MS, charged, seen)
+    if charged > 0 then charge(f, ask.key, charged) end
+    return {1, held.b, held.l, held.h, busy_of(f, ask)}
+  end
+  if waited then
+    redis.call('HSET', f.waiting, id, cjson.encode(ask))
+    redis.call('ZADD', f.patience, now + PATIENCE_MS, id)
+  elseif waits and depth >= depth_max then
+    return {-1, depth}
+  elseif waits then
+    join(f, id, ask, now)
+    depth = depth + 1
+  end
+  return {0, position(f, ask), depth, busy_of(f, ask)}
+end
+redis.register_function('LIBRARY_place', place)
