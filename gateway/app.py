@@ -4,16 +4,17 @@ import asyncio
 import gc
 import secrets
 import time
-from collections.abc import AsyncIterator, Awaitable, Callable
-from contextlib import AsyncExitStack, asynccontextmanager, suppress
+from collections.abc import AsyncIterator
+from contextlib import AsyncExitStack, asynccontextmanager
 from functools import partial
 from importlib.metadata import version
 
-import httpx
 from litestar import Litestar
 from msgspec import Struct
 
+from gateway.admin.aliases import AliasStore
 from gateway.admin.audit import AuditStore
+from gateway.admin.backends import BackendStore
 from gateway.admin.credits import CreditStore
 from gateway.admin.keys import KeyStore
 from gateway.admin.postgres import Postgres, open_pool
@@ -22,27 +23,33 @@ from gateway.admin.publisher import Publisher
 from gateway.admin.reconcile import Reconciler, StoredEvents
 from gateway.admin.teams import TeamStore
 from gateway.admin.tiers import TierStore
-from gateway.backends.client import OllamaClient, Patience
+from gateway.backends.client import Patience
+from gateway.backends.fleet import Fleet, FleetSettings
 from gateway.backends.library import Library
 from gateway.backends.pool import Pool
-from gateway.backends.prober import Prober
-from gateway.backends.shows import Shows
-from gateway.core import ids
+from gateway.core import ids, node_url
 from gateway.core.addresses import Proxies
 from gateway.core.call import Call
+from gateway.core.fleet import Node
 from gateway.core.keys import Peppers
 from gateway.dialects.policy import Policy
+from gateway.loops import Loops
 from gateway.pipeline import Pipeline
 from gateway.running import Running
 from gateway.settings import Settings
 from gateway.state.cluster import pipe_to
 from gateway.state.directory import KeyDirectory
 from gateway.state.failures import Failures
-from gateway.state.functions import Functions
+from gateway.state.functions import Functions, fleet_source
 from gateway.state.inspector import RedisInspector
 from gateway.state.leases import RedisLeases
 from gateway.state.ledger import RedisLedger
 from gateway.state.limiter import RedisLimiter
+from gateway.state.placement import RedisPlacement
+from gateway.state.registry import RegistryDirectory
+from gateway.state.wakes import Wakes
+from gateway.telemetry import gauges
+from gateway.telemetry.fleet import BackendObserver
 from gateway.telemetry.logs import Log
 from gateway.telemetry.metrics import Metrics
 from gateway.telemetry.observer import CallObserver
@@ -54,8 +61,6 @@ from gateway.web.public import PublicDeps
 from gateway.web.pulling import PullDeps
 from gateway.web.router import application
 
-FIRST_PROBE_S = 2.0
-LOOP_RESTART_S = 1.0
 FLUSH_S = 5.0
 """how long a stopping replica goes on trying to settle what is still owed to Redis"""
 
@@ -73,6 +78,7 @@ class Redis(Struct, frozen=True):
 
     functions: Functions
     directory: KeyDirectory
+    registry: RegistryDirectory
     inspector: RedisInspector
     ledger: RedisLedger
     door: Door
@@ -113,50 +119,65 @@ class Replica:
             door = Door(self._peppers, self._proxies, failures)
             metrics = Metrics()
 
-            ollama = OllamaClient(_patience(settings))
-            stack.push_async_callback(ollama.close)
-            pool = Pool(
-                settings.ollama_base_url,
-                ollama,
-                settings.ollama_default_model or None,
-                allow_cloud=settings.allow_cloud_models,
-            )
-            probes = await stack.enter_async_context(httpx.AsyncClient(trust_env=False))
-            shows = Shows(probes)
-            stack.push_async_callback(shows.close)
-            prober = Prober(pool, probes, shows, lambda name, up: metrics.backend_up.labels(name).set(up))
-            library = Library(pool, shows, partial(prober.probe, afresh=True))
-            with suppress(TimeoutError):
-                await asyncio.wait_for(prober.probe_all(), FIRST_PROBE_S)
+            registry = Functions(pipe, fleet_source())
+            name = secrets.token_hex(8)
+            fleet = self._fleet(RedisPlacement(registry, name), metrics)
+            stack.push_async_callback(fleet.end, FLUSH_S)
+            await fleet.begin()
+            wakes = Wakes(settings.redis_url, name, fleet.line.woken)
 
             database = await open_pool(settings.database_url)
             stack.push_async_callback(database.close)
             observer = CallObserver(metrics, self.log)
             app.state.openapi = []
-            app.state.calls = self._calls(Pipeline(leases, pool, monotonic_ms, observer), pool, observer, door)
+            app.state.calls = self._calls(
+                Pipeline(leases, fleet.pool, monotonic_ms, observer), fleet.pool, observer, door
+            )
             ledger = RedisLedger(pipe, settings.shards)
-            app.state.admin = self._admin(database, Redis(functions, directory, inspector, ledger, door), pool)
-            app.state.pull = self._pull(library, pool)
+            redis = Redis(functions, directory, RegistryDirectory(registry), inspector, ledger, door)
+            app.state.admin = self._admin(database, redis, fleet.pool)
+            app.state.pull = self._pull(fleet.library, fleet.pool)
             app.state.public = PublicDeps(
                 inspector=inspector,
                 door=door,
-                fleet=pool,
-                library=library,
+                fleet=fleet.pool,
+                library=fleet.library,
                 intake=app.state.calls.intake,
                 metrics=metrics,
-                gauges=partial(_gauges, metrics, leases),
-                snapshot=pool.snapshot,
+                gauges=partial(_gauges, metrics, leases, fleet),
+                snapshot=fleet.view.snapshot,
                 draining=lambda: self.draining,
                 keys_loaded=partial(_keys_loaded, directory, settings.shards),
                 database=app.state.admin.keys.now_us,
                 version=version("llm-gateway"),
             )
-            async with self._background(prober.run, leases.run):
+            async with Loops(self.log).running(leases.run, wakes.run, *fleet.loops):
                 _freeze_imports()
                 yield
                 await self._end_calls()
             await leases.flush(FLUSH_S)
             self.log.info("stopped", unsettled_calls=leases.unsettled)
+
+    def _fleet(self, placement: RedisPlacement, metrics: Metrics) -> Fleet:
+        settings, observer = self._settings, BackendObserver(metrics, self.log)
+        return Fleet(
+            FleetSettings(
+                nodes=tuple(_nodes(settings)),
+                patience=_patience(settings),
+                default_model=settings.ollama_default_model or None,
+                allow_cloud=settings.allow_cloud_models,
+                version_min=settings.ollama_version_min,
+                wedge_s=settings.ollama_wedge_seconds,
+                depth_max=settings.queue_length_max,
+                wait_ms_max=int(settings.queue_seconds_max * 1000),
+            ),
+            placement,
+            observer,
+            clock_ms=monotonic_ms,
+            chance=secrets.SystemRandom().random,
+            new_id=new_call_id,
+            on_change=observer.changed,
+        )
 
     def _calls(self, pipeline: Pipeline, fleet: Pool, observer: CallObserver, door: Door) -> CallDeps:
         return CallDeps(
@@ -195,15 +216,24 @@ class Replica:
             TeamStore(database),
             PriceStore(database),
         )
-        credits = CreditStore(database)
+        credits, backends = CreditStore(database), BackendStore(database)
         return AdminDeps(
             keys=keys,
             teams=teams,
             tiers=TierStore(database),
             prices=prices,
             credits=credits,
+            backends=backends,
+            aliases=AliasStore(database),
             audit=AuditStore(database),
-            publisher=Publisher(keys, teams, prices, redis.directory),
+            publisher=Publisher(
+                keys=keys,
+                teams=teams,
+                prices=prices,
+                backends=backends,
+                directory=redis.directory,
+                fleet=redis.registry,
+            ),
             reconciler=Reconciler(credits, StoredEvents(database), redis.ledger),
             inspector=redis.inspector,
             fleet=fleet,
@@ -222,26 +252,6 @@ class Replica:
             entropy=secrets.token_bytes,
         )
 
-    @asynccontextmanager
-    async def _background(self, *loops: Callable[[], Awaitable[None]]) -> AsyncIterator[None]:
-        """Runs the loops while the block does."""
-        tasks = [asyncio.create_task(self._for_ever(loop)) for loop in loops]
-        try:
-            yield
-        finally:
-            for task in tasks:
-                task.cancel()
-            await asyncio.gather(*tasks, return_exceptions=True)
-
-    async def _for_ever(self, loop: Callable[[], Awaitable[None]]) -> None:
-        """A loop that ended in a way nobody planned for is said to have, and begins again."""
-        while True:
-            try:
-                await loop()
-            except Exception as error:
-                self.log.warning("loop_failed", loop=loop.__qualname__, error=type(error).__name__)
-            await asyncio.sleep(LOOP_RESTART_S)
-
     async def _end_calls(self) -> None:
         """The connections are closed; what still runs is cut and settles."""
         self.running.cut()
@@ -249,6 +259,12 @@ class Replica:
 
     def _late(self, call: Call) -> None:
         self.log.warning("settled_by_another", request_id=call.id)
+
+
+def _nodes(settings: Settings) -> list[Node]:
+    """Each node of the settings with the name that logs, rows and metrics use: host and port, which hold no secret."""
+    urls = dict.fromkeys(node_url.checked(url) for url in settings.ollama_base_url)
+    return [Node(name=node_url.name_of(url), url=url, slots=settings.ollama_slots) for url in urls]
 
 
 def _patience(settings: Settings) -> Patience:
@@ -264,7 +280,8 @@ async def _keys_loaded(directory: KeyDirectory, shards: int) -> bool:
     return all(await asyncio.gather(*(directory.is_ready(shard) for shard in range(shards))))
 
 
-def _gauges(metrics: Metrics, leases: RedisLeases) -> None:
+def _gauges(metrics: Metrics, leases: RedisLeases, fleet: Fleet) -> None:
+    gauges.take(metrics, fleet.view.snapshot(), fleet.view.depths)
     metrics.running.set(leases.running)
     metrics.unsettled.set(leases.unsettled)
 

@@ -7,10 +7,13 @@ The call never waits for the client: Ollama can lose a slot for good when a clie
 import asyncio
 from collections.abc import Callable
 
-from gateway.core.call import Admission, Trip
+from gateway.core.call import Admission, Queued, Trip
 from gateway.errors import CallAbandoned, GatewayError
 
 WAITING_BYTES_MAX = 4 << 20
+NOTE_MS = 900
+"""before the first note of a place in the line, and between two: the line tells of it every second, and none of that is
+to be missed by a hair"""
 
 
 class Outbox:
@@ -30,6 +33,8 @@ class Outbox:
         self.admission: Admission | None = None
         self.trip: Trip | None = None
         self.refusal: GatewayError | None = None
+        self.place: Queued | None = None
+        """where in the waiting line the call was at first, if it had to wait"""
 
     def put(self, data: bytes) -> None:
         """Bytes for the client. Too far behind, it counts as gone."""
@@ -40,6 +45,10 @@ class Outbox:
         if len(self._waiting) > WAITING_BYTES_MAX:
             self.leave()
         self._changed.set()
+
+    def queued(self, place: Queued) -> None:
+        """The call waits for a backend."""
+        self.place = self.place or place
 
     def refuse(self, error: GatewayError) -> None:
         """Nothing was sent and nothing will be but this."""
@@ -86,3 +95,27 @@ class Outbox:
         data = bytes(self._waiting)
         self._waiting.clear()
         return data
+
+
+class Notes:
+    """Tells the client of a waiting call its place, in a stream that can say such things beside the answer.
+
+    `written` makes a note of a place, b"" where there is no way to. `clock_ms` is monotonic.
+    """
+
+    def __init__(self, out: Outbox, written: Callable[[Queued], bytes], clock_ms: Callable[[], int]) -> None:
+        self._out = out
+        self._written = written
+        self._clock_ms = clock_ms
+        self._due_ms: int | None = None
+        self._said = b""
+
+    def queued(self, place: Queued) -> None:
+        """The call waits. Its first note comes late: until then a refusal can be told with a status of its own."""
+        self._out.queued(place)
+        note, now_ms = self._written(place), self._clock_ms()
+        if self._due_ms is None:
+            self._due_ms = now_ms + NOTE_MS
+        if now_ms >= self._due_ms and note != self._said:
+            self._due_ms, self._said = now_ms + NOTE_MS, note
+            self._out.put(note)

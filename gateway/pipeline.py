@@ -1,7 +1,8 @@
 """START HERE. The life of a call: admit -> place -> relay -> settle.
 
     admit   one Redis call checks the key and every limit and reserves what the call may take, or refuses it
-    place   the best backend gets the request; the next best, if that helps before the first byte
+    place   one Redis call takes a slot on the best backend, or a place in the fair line until there is one; should that
+            backend fail before the first byte, the next best gets the request
     relay   the answer is read as fast as it comes, counted, and turned into the client's dialect
     settle  one Redis call charges what was really used and writes the usage event; once, whatever happened
 
@@ -13,14 +14,14 @@ from collections.abc import Callable
 
 import anyio
 
-from gateway.core.call import Admission, Call, Trip
+from gateway.core.call import Admission, Call, Queued, Trip
 from gateway.core.tally import Tally
 from gateway.dialects import ollama
 from gateway.dialects.asked import Renderer
 from gateway.dialects.frames import Lines
 from gateway.dialects.ollama import Reply
 from gateway.errors import CallAbandoned, GatewayError, QuotaExceeded, StreamBroken
-from gateway.outbox import Outbox
+from gateway.outbox import Notes, Outbox
 from gateway.ports import Exchange, Fleet, Leases, Observer
 
 
@@ -68,10 +69,13 @@ class Pipeline:
         A list of prompts has several answers in one, asked for one after the other.
         """
         parts = call.parts()
+        notes = Notes(out, renderer.queued if call.streamed else _unsaid, self._clock_ms)
         for number, part in enumerate(parts, 1):
             asked_ms = self._clock_ms()
-            async with self._fleet.exchange(part, _share(admission, len(parts)), tally) as exchange:
-                out.trip = out.trip or Trip(tally.backend, asked_ms - call.began_ms, self._clock_ms() - asked_ms)
+            share = _share(admission, len(parts))
+            async with self._fleet.exchange(part, admission, share, tally, notes.queued) as exchange:
+                sent_ms = asked_ms + tally.waited_ms
+                out.trip = out.trip or Trip(tally.backend, sent_ms - call.began_ms, self._clock_ms() - sent_ms)
                 by_line = call.by_line
                 reply = await (self._stream(exchange, renderer, tally, out) if by_line else _whole(exchange, tally))
                 counts = tally.completed(reply.counts())
@@ -116,6 +120,11 @@ async def _whole(exchange: Exchange, tally: Tally) -> Reply:
     if not reply.eval_count:
         tally.saw_whole(len(f"{reply.text}{reply.thought}".encode()))
     return reply
+
+
+def _unsaid(place: Queued) -> bytes:
+    """An answer in one piece has nowhere to say it."""
+    return b""
 
 
 def _share(admission: Admission, parts: int) -> int:

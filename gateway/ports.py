@@ -3,15 +3,18 @@
 Adapters satisfy these by shape; `app.py` alone constructs them, tests pass fakes that keep the same contract tests.
 """
 
-from collections.abc import AsyncGenerator, AsyncIterator, Callable
+from collections.abc import AsyncGenerator, AsyncIterator, Callable, Iterable, Sequence
 from contextlib import AbstractAsyncContextManager
 from typing import Protocol
 
-from gateway.core.call import Account, Admission, Bill, Call, Explanation, Statement
+from gateway.core.breaker import Breaker
+from gateway.core.call import Account, Admission, Bill, Call, Explanation, Queued, Statement
 from gateway.core.catalogue import ModelCard
+from gateway.core.fleet import Alias, Node
 from gateway.core.keys import Credential
 from gateway.core.limits import Estimate
-from gateway.core.routing import Model
+from gateway.core.placing import Ask, Foreseen, Freed, Full, Left, News, Placed, Waiting
+from gateway.core.routing import Backend, Model
 from gateway.core.tally import Tally
 from gateway.dialects.native.pull import Progress
 from gateway.dialects.native.show import Shown
@@ -53,6 +56,19 @@ class Exchange(Protocol):
 class Fleet(Protocol):
     """All backends as one."""
 
+    @property
+    def settings_names(self) -> frozenset[str]:
+        """Names of the nodes that the settings name."""
+
+    def nodes(self) -> list[Node]:
+        """All nodes, those of the settings as far as operators have not said otherwise."""
+
+    def snapshot(self) -> list[Backend]:
+        """All backends as they were last seen."""
+
+    def breakers(self) -> dict[str, dict[str, Breaker]]:
+        """By backend, then by model, "*" for the whole backend; those that are not there are as new."""
+
     def objection(self, model: str) -> str:
         """Why no backend can serve the canonical `model` now: "", "no_backend", "model_not_found" or "cloud"."""
 
@@ -62,12 +78,76 @@ class Fleet(Protocol):
     def default_model(self) -> str | None:
         """The model of plain requests that name none."""
 
-    def exchange(self, call: Call, output_tokens_max: int, tally: Tally) -> AbstractAsyncContextManager[Exchange]:
-        """Ask the best backend, the next best where that helps, and give the answer of the one that answered.
+    def alias(self, name: str) -> Alias | None:
+        """What an operator means by a canonical name; it wins over a model of that name."""
+
+    def aliases(self) -> list[Alias]:
+        """All of them."""
+
+    async def foresee(self, call: Call, weight: int) -> Foreseen:
+        """What would become of the call now, its key having that weight in the line. Changes nothing.
+
+        Raises `LimitsUnavailable`.
+        """
+
+    def exchange(
+        self, call: Call, admission: Admission, output_tokens_max: int, tally: Tally, told: Callable[[Queued], object]
+    ) -> AbstractAsyncContextManager[Exchange]:
+        """Wait for a slot on the best backend, ask it, the next best where that helps, and give the answer of the one
+        that answered.
 
         Raises a `BackendFault`, `Unavailable`, or the client's own mistake as the backend worded it. `tally` is told
-        which backend has the prompt.
+        which backend has the prompt, `told` where in the line the call is while it waits.
         """
+
+
+class Placement(Protocol):
+    """Slots and the waiting line, of all replicas together. Every method raises `LimitsUnavailable`."""
+
+    async def place(self, ask: Ask, *, depth_max: int, waits: bool) -> Placed | Waiting | Full:
+        """A slot, a place in the line (or what it would be, if the call does not wait), or no room in it."""
+
+    async def foresee(self, ask: Ask, *, depth_max: int) -> tuple[Placed | Waiting | Full, str]:
+        """What `place` would say, and which backend served the beginning of the prompt last ("": none is known).
+        Changes nothing."""
+
+    async def leave(self, left: Sequence[Left]) -> list[Freed | None]:
+        """Give slots back, or places in the line; None for an attempt that held no slot."""
+
+    async def hold(self, held: Iterable[tuple[str, str, str, str, bool]]) -> int:
+        """Renew slots: (id, backend, model, key id, whether it loads the model). How many had to be taken again."""
+
+    async def loaded(self, pairs: Iterable[tuple[str, str]]) -> int:
+        """Backends have models that were being loaded there. How many loads have ended by that."""
+
+    async def sync(self, version: int, revision: int, *, rates: bool, turns: dict[str, int]) -> News:
+        """What is new since the registry's version and the revision; `turns`: what is to be done, and how many ms
+        later again."""
+
+    async def saw(self, told: dict[str, bytes]) -> None:
+        """Tell all replicas something of backends."""
+
+    async def judge(self, name: str, was: Breaker, to_be: Breaker) -> tuple[int, Breaker | None]:
+        """Change a breaker that still is what it `was`. Redis' ms; None, or what it is instead."""
+
+
+class FleetObserver(Protocol):
+    """Hears what becomes of backends, for logs and metrics. Never waits and never raises."""
+
+    def placed(self, backend: str, model: str, waited_ms: int, *, cached: bool) -> None:
+        """A call has a slot; `cached`: where the beginning of its prompt was served last."""
+
+    def retried(self, code: str) -> None:
+        """A call is sent to another backend, because of an error with that code."""
+
+    def ejected(self, backend: str, model: str, seconds: float) -> None:
+        """It gets no calls for so long, and then until it has generated something; "*": the whole backend."""
+
+    def returned(self, backend: str, model: str) -> None:
+        """It gets calls again."""
+
+    def recycled(self, backend: str, model: str) -> None:
+        """A silent model is unloaded."""
 
 
 class Library(Protocol):

@@ -4,32 +4,20 @@ A value that cannot be used, or a name in `.env` that no setting has, stops the 
 in the gateway reads the environment.
 """
 
-import re
-from collections.abc import Mapping, Sequence
+from collections.abc import Mapping
 from pathlib import Path
 from typing import Annotated, Any, get_args, get_origin, get_type_hints
-from urllib.parse import urlsplit
 
 import msgspec
 from msgspec import Meta, Struct
 
-from gateway.core import addresses
+from gateway import checks
 from gateway.core.keys import SHARDS_MAX
 from gateway.core.limits import Limits
 from gateway.dotenv import read as read_dotenv
 
-URL_SCHEMES = {
-    "OLLAMA_BASE_URL": ("http", "https"),
-    "REDIS_URL": ("redis", "rediss", "unix", "redis+cluster", "rediss+cluster"),
-    "DATABASE_URL": ("postgresql", "postgres"),
-}
-ADMIN_SECRET_CHARS_MIN = 16
 ADDRESSES = ("OLLAMA_BASE_URL", "CORS_ORIGINS")
 """lists in which a slash at an end means nothing"""
-PEPPER_CHARS_MIN = 32
-PORT_MAX = 65_535
-_HOST = re.compile(r"[a-z0-9][a-z0-9.-]*(:[0-9]{1,5})?", re.ASCII)
-_ORIGIN = re.compile(r"[a-z][a-z0-9+.-]*://(\[[0-9a-f:.]+\]|[a-z0-9][a-z0-9.-]*)(:[0-9]{1,5})?", re.ASCII)
 
 
 class SettingsError(Exception):
@@ -95,6 +83,17 @@ class Settings(Struct, frozen=True, kw_only=True, rename="upper"):
     ollama_connect_timeout: Annotated[Seconds, _about("Longest wait for a connection to a node.")] = 5.0
     ollama_idle_timeout: Annotated[Seconds, _about("Longest silence within a streamed answer.")] = 60.0
     ollama_total_timeout: Annotated[Seconds, _about("Longest whole answer.")] = 1800.0
+    ollama_slots: Annotated[int, _about("Calls a node works on at a time: its OLLAMA_NUM_PARALLEL.", ge=1, le=1024)] = 4
+    ollama_version_min: Annotated[
+        str, _about("Nodes with an older Ollama get no calls; empty: they do, and their known holes are told.")
+    ] = ""
+    ollama_wedge_seconds: Annotated[
+        Seconds, _about("Silence after which a loaded model that answers nobody is unloaded, once.")
+    ] = 60.0
+    queue_length_max: Annotated[int, _about("Calls that may wait for one model.", ge=0, le=100_000)] = 1_000
+    queue_seconds_max: Annotated[
+        float, _about("Longest wait for a free slot; a request may ask for less (x-max-wait-ms).", ge=0, le=86_400)
+    ] = 60.0
     redis_url: Annotated[
         str,
         _about(
@@ -162,12 +161,6 @@ class Settings(Struct, frozen=True, kw_only=True, rename="upper"):
         return tuple(secret for secret in (self.admin_secret, self.admin_secret_previous) if secret)
 
 
-def _is_place(text: str) -> bool:
-    """Whether it is host, host:port, [address]:port or nothing. Postgres takes several, separated by commas."""
-    port = text.rpartition("]")[2].partition(":")[2]
-    return not port or (port.isascii() and port.isdigit() and 0 < int(port) <= PORT_MAX)
-
-
 _KINDS = {"int": "a whole number", "float": "a number", "bool": "true or false", "str": "text"}
 _WORDS = {"true": True, "yes": True, "on": True, "1": True, "false": False, "no": False, "off": False, "0": False}
 NAMES: tuple[str, ...] = tuple(field.encode_name for field in msgspec.structs.fields(Settings))
@@ -191,7 +184,7 @@ def load(env: Mapping[str, str], dotenv: Path | None = None) -> Settings:
             values[name] = _value(name, text.strip(), hints[field.name])
         except msgspec.ValidationError as error:
             problems.append(f"{name}: {_say(error)}")
-    problems += filter(None, (_problem(name, value) for name, value in values.items()))
+    problems += filter(None, (checks.problem(name, value) for name, value in values.items()))
     if not problems and values.get("ADMIN_SECRET_PREVIOUS") and not values.get("ADMIN_SECRET"):
         problems.append("ADMIN_SECRET_PREVIOUS is set, but ADMIN_SECRET is not: without it the admin API is off")
     if values.get("ADMIN_PORT") and values["ADMIN_PORT"] == values.get("PORT", Settings().port):
@@ -199,74 +192,6 @@ def load(env: Mapping[str, str], dotenv: Path | None = None) -> Settings:
     if problems:
         raise SettingsError(problems)
     return msgspec.convert(values, Settings)
-
-
-def _problem(name: str, value: Any) -> str:
-    """What is wrong with a value of the right type; "" when nothing is. Never repeats a value that may be secret."""
-    if name in URL_SCHEMES:
-        urls = (value,) if isinstance(value, str) else value
-        return next(filter(None, (_url_problem(name, url) for url in urls if url)), "")
-    if name in ("ADMIN_SECRET", "ADMIN_SECRET_PREVIOUS"):
-        return _secret_problem(name, value)
-    if name in ("KEY_PEPPER", "KEY_PEPPER_PREVIOUS"):
-        return _pepper_problem(name, [value] if isinstance(value, str) else value)
-    if name == "TRUSTED_PROXIES":
-        return _networks_problem(name, value)
-    if name == "CORS_ORIGINS":
-        return _origins_problem(value)
-    if name == "PULL_REGISTRIES" and not all(map(_HOST.fullmatch, value)):
-        return "PULL_REGISTRIES must be host names, such as registry.ollama.ai, with a port where it is needed"
-    if name == "SHARDS" and SHARDS_MAX % value:
-        return f"SHARDS is {value}: use a power of two up to {SHARDS_MAX}"
-    return ""
-
-
-def _secret_problem(name: str, secret: str) -> str:
-    if secret and len(secret) < ADMIN_SECRET_CHARS_MIN:
-        return f"{name} is too short: use at least {ADMIN_SECRET_CHARS_MIN} characters"
-    if not (secret.isascii() and secret.isprintable()):
-        return f"{name}: use printable ASCII characters, as it travels in a header"
-    return ""
-
-
-def _pepper_problem(name: str, peppers: Sequence[str]) -> str:
-    if any(0 < len(pepper) < PEPPER_CHARS_MIN for pepper in peppers):
-        return f"{name} is too short: use at least {PEPPER_CHARS_MIN} characters"
-    if any("," in pepper for pepper in peppers):
-        return f"{name} must have no comma: it would be split when it becomes a former one"
-    return ""
-
-
-def _networks_problem(name: str, networks: tuple[str, ...]) -> str:
-    try:
-        for network in networks:
-            addresses.bounds(network)
-    except ValueError:
-        return f"{name} must be networks such as 10.0.0.0/8 or fd00::/8, or single addresses"
-    return ""
-
-
-def _origins_problem(origins: tuple[str, ...]) -> str:
-    """Origins are compared letter by letter, so only what a browser could send is of any use."""
-    if origins == ("*",) or all(map(_ORIGIN.fullmatch, origins)):
-        return ""
-    return "CORS_ORIGINS must be `*` alone, or origins as browsers write them, such as https://chat.example.org"
-
-
-def _url_problem(name: str, url: str) -> str:
-    """What is wrong with an address; the words never repeat it, for it may hold a password."""
-    schemes = URL_SCHEMES[name]
-    try:
-        parts = urlsplit(url)
-    except ValueError:
-        return f"{name} is not an address: write it as {schemes[0]}://host:port"
-    if not all(map(_is_place, parts.netloc.rpartition("@")[2].split(","))):
-        return f"{name} is not an address: write it as {schemes[0]}://host:port"
-    if parts.scheme not in schemes:
-        return f"{name} must start with {' or '.join(f'{scheme}://' for scheme in schemes)}"
-    if name == "OLLAMA_BASE_URL" and (not parts.hostname or parts.username or parts.query or parts.fragment):
-        return f"{name} must be http(s)://host[:port] without credentials or query"
-    return ""
 
 
 def _value(name: str, text: str, hint: Any) -> Any:

@@ -13,8 +13,9 @@ import redis
 from msgspec.structs import replace
 
 from gateway.core import keys
-from gateway.core.call import Admission, Bill, Call, Levels
+from gateway.core.call import Admission, Bill, Call, Levels, Queued
 from gateway.core.catalogue import ModelCard
+from gateway.core.fleet import Alias
 from gateway.core.keys import Credential
 from gateway.core.limits import Estimate, Limits
 from gateway.core.pricing import ANY, MICRO, Price, PriceList
@@ -195,6 +196,12 @@ class FakeFleet:
     def objection(self, model: str) -> str:
         return self._objection
 
+    def alias(self, name: str) -> Alias | None:
+        return None
+
+    def aliases(self) -> list[Alias]:
+        return []
+
     def models(self) -> list[ModelCard]:
         return [ModelCard(MODEL, Model(MODEL), 1)]
 
@@ -202,7 +209,9 @@ class FakeFleet:
         return MODEL
 
     @asynccontextmanager
-    async def exchange(self, call: Call, output_tokens_max: int, tally: Tally) -> AsyncIterator["FakeExchange"]:
+    async def exchange(
+        self, call: Call, admission: Admission, output_tokens_max: int, tally: Tally, told: Callable[[Queued], object]
+    ) -> AsyncIterator["FakeExchange"]:
         self.asked += 1
         self.caps.append(output_tokens_max)
         tally.backend = "node"

@@ -5,13 +5,15 @@ aiohttp and not httpx here: httpx scans its whole pool on every request and lose
 """
 
 import asyncio
-from collections.abc import AsyncIterator, Callable
+import ssl
+from collections.abc import AsyncIterator, Awaitable, Callable, Coroutine
 from contextlib import asynccontextmanager, suppress
 from typing import Any
 
 import aiohttp
 from msgspec import Struct
 
+from gateway.core.fleet import Node
 from gateway.dialects import ollama_faults
 from gateway.errors import BackendFault, BackendTimeout, BackendUnreachable, StreamBroken
 
@@ -19,6 +21,8 @@ CONNECTIONS_MAX = 4_096
 KEEPALIVE_S = 60.0
 ERROR_BYTES_MAX = 64 << 10
 WHOLE_BYTES_MAX = 64 << 20
+TRUSTED_MAX = 1_024
+"""sets of certificates that are kept ready"""
 TAIL_S = 0.5
 """how long the end of a finished body may take before its connection is given up instead of reused"""
 
@@ -32,6 +36,26 @@ class Patience(Struct, frozen=True):
     first_byte_s: float
     idle_s: float
     total_s: float
+
+
+class Sending(Struct, kw_only=True):
+    """One request to one node; `on_sent` is called when the node is being given it.
+
+    `deadline` is that of the head while it is awaited: whoever reschedules it ends the wait. `first_byte_s` 0: as long
+    as the client's patience says.
+    """
+
+    node: Node
+    path: str
+    body: bytes
+    on_sent: Callable[[], None]
+    first_byte_s: float = 0.0
+    deadline: asyncio.Timeout | None = None
+    reused: bool = False
+    """whether it went over a connection of an earlier request, which the node may have closed meanwhile"""
+
+
+Carry = Callable[[Coroutine[Any, Any, aiohttp.ClientResponse]], Awaitable[aiohttp.ClientResponse]]
 
 
 class Answer:
@@ -57,7 +81,8 @@ class Answer:
         self._deadline.reschedule(min(loop.time() + patience.idle_s, self._end_s))
         async for piece in self._response.content.iter_any():
             yield piece
-            self._deadline.reschedule(min(loop.time() + patience.idle_s, self._end_s))
+            if b"\n" in piece:  # bytes that never make a line are silence too
+                self._deadline.reschedule(min(loop.time() + patience.idle_s, self._end_s))
 
     def leave(self) -> None:
         self._wanted = False
@@ -86,24 +111,28 @@ class OllamaClient:
             skip_auto_headers=("User-Agent",),
             auto_decompress=False,
             trust_env=False,
-            trace_configs=[_tells_when_sent()],
+            trace_configs=[_follows_sending()],
         )
+
+        self._trusted: dict[str, ssl.SSLContext] = {}
+        """by the certificates that a node's own is to be signed by"""
 
     async def close(self) -> None:
         await self._session.close()
 
     @asynccontextmanager
-    async def exchange(self, url: str, body: bytes, on_sent: Callable[[], None]) -> AsyncIterator[Answer]:
-        """The answer to `body` posted to `url`; `on_sent` is called when the backend is being given the request.
+    async def exchange(self, sending: Sending, carry: Carry) -> AsyncIterator[Answer]:
+        """The answer to a request. `carry` waits for its head, which may go on when nobody wants it any more.
 
         Leaving the block early closes the connection, which cancels the work upstream. Raises a `BackendFault`,
         `Unavailable`, or the client's own mistake.
         """
         response: aiohttp.ClientResponse | None = None
         try:
-            async with asyncio.timeout(self._patience.first_byte_s) as deadline:
-                response = await self._post(url, body, on_sent)
-                await _check(response)
+            async with asyncio.timeout(sending.first_byte_s or self._patience.first_byte_s) as deadline:
+                sending.deadline = deadline
+                response = await carry(self._post(sending))
+                sending.deadline = None
                 answer = Answer(response, self._patience, deadline)
                 yield answer
                 await answer.finish()
@@ -112,23 +141,53 @@ class OllamaClient:
         except (aiohttp.ClientError, ConnectionError) as error:
             raise StreamBroken from error
         finally:
+            sending.deadline = None
             if response is not None:
                 response.close()
 
-    async def _post(self, url: str, body: bytes, on_sent: Callable[[], None]) -> aiohttp.ClientResponse:
+    async def _post(self, sending: Sending) -> aiohttp.ClientResponse:
+        """The head of a success, which is closed by whoever gets it."""
+        node = sending.node
         try:
-            return await self._session.post(url, data=body, allow_redirects=False, trace_request_ctx=on_sent)
+            response = await self._session.post(
+                node.url + sending.path,
+                data=sending.body,
+                headers={"Authorization": f"Bearer {node.bearer}"} if node.bearer else None,
+                ssl=self._trust(node.ca_pem),
+                allow_redirects=False,
+                trace_request_ctx=sending,
+            )
         except (aiohttp.ClientError, ConnectionError) as error:
-            raise BackendUnreachable from error
+            raise BackendUnreachable(blames="" if sending.reused else None) from error
+        try:
+            await _check(response)
+        except BaseException:
+            response.close()
+            raise
+        return response
+
+    def _trust(self, ca_pem: str) -> ssl.SSLContext | bool:
+        if not ca_pem:
+            return True
+        if ca_pem not in self._trusted:
+            if len(self._trusted) >= TRUSTED_MAX:
+                self._trusted.clear()
+            self._trusted[ca_pem] = ssl.create_default_context(cadata=ca_pem)
+        return self._trusted[ca_pem]
 
 
-def _tells_when_sent() -> aiohttp.TraceConfig:
-    """Connected, and the head of the request is on its way: calls the function that came as the request's context."""
+def _follows_sending() -> aiohttp.TraceConfig:
+    """Tells the `Sending` that comes as a request's context how far it has come."""
+
+    async def reused(session: aiohttp.ClientSession, context: Any, params: Any) -> None:
+        context.trace_request_ctx.reused = True
 
     async def sent(session: aiohttp.ClientSession, context: Any, params: Any) -> None:
-        context.trace_request_ctx()
+        """Connected, and the head of the request is on its way."""
+        context.trace_request_ctx.on_sent()
 
     config = aiohttp.TraceConfig()
+    config.on_connection_reuseconn.append(reused)
     config.on_request_headers_sent.append(sent)
     return config
 

@@ -7,10 +7,11 @@ from contextlib import aclosing
 import httpx
 
 from gateway.backends import lookup
-from gateway.backends.pool import Pool
 from gateway.backends.shows import Shows
+from gateway.backends.view import FleetView
 from gateway.core import routing
-from gateway.core.routing import Model
+from gateway.core.fleet import Node
+from gateway.core.routing import Model, Wanted
 from gateway.dialects.frames import Lines
 from gateway.dialects.native import pull as native_pull
 from gateway.dialects.native.pull import Progress
@@ -30,18 +31,21 @@ REFUSAL_BYTES_MAX = 64 << 10
 class Library:
     """Keeps `ports.Library`. `relist` lists a backend's models again at once."""
 
-    def __init__(self, pool: Pool, shows: Shows, relist: Callable[[str], Awaitable[None]]) -> None:
-        self._pool = pool
+    def __init__(self, view: FleetView, shows: Shows, relist: Callable[[str], Awaitable[None]]) -> None:
+        self._view = view
         self._shows = shows
         self._relist = relist
         self._turns = asyncio.Semaphore(PULLS_AT_ONCE)
 
     async def show(self, name: str) -> tuple[Model, Shown]:
         """What a backend has under a canonical name, as the best ones say. Raises `BackendFault` when none does."""
-        for backend in routing.rank(self._pool.snapshot(), name)[:ATTEMPTS_MAX]:
+        for candidate in routing.rank(self._view.snapshot(), Wanted(model=name))[:ATTEMPTS_MAX]:
+            node, backend = self._view.node(candidate.backend), self._view.backend(candidate.backend)
+            if node is None or backend is None:
+                continue
             model = backend.models[name]
             try:
-                return model, await self._shows.of(backend.url, model)
+                return model, await self._shows.of(node, model)
             except lookup.SILENCE:
                 continue
         raise BackendFault("No model server behind this gateway says what that model is. Try again shortly.")
@@ -51,10 +55,12 @@ class Library:
 
         Closing the iterator cancels the pull. Raises a `BackendFault` with the reason.
         """
-        url = next(one.url for one in self._pool.snapshot() if one.name == backend)
+        node = self._view.node(backend)
+        if node is None:
+            raise BackendUnreachable
         try:
             async with self._turns, asyncio.timeout(PULL_S_MAX):
-                async for progress in _pull(url, model):
+                async for progress in _pull(node, model):
                     yield progress
         except (httpx.TimeoutException, TimeoutError):
             raise BackendTimeout from None
@@ -65,12 +71,12 @@ class Library:
         await self._relist(backend)
 
 
-async def _pull(url: str, model: str) -> AsyncGenerator[Progress, None]:
-    """The steps of one pull up to its success. A client of its own: httpx loses connections to cancellations."""
+async def _pull(node: Node, model: str) -> AsyncGenerator[Progress, None]:
+    """The steps of one pull up to its success."""
     patience = httpx.Timeout(IDLE_S, connect=CONNECT_S)
     lines, last = Lines(), Progress()
-    async with httpx.AsyncClient(trust_env=False, timeout=patience) as http:
-        request = lookup.request(url + "/api/pull", native_pull.encode(model), patience)
+    async with lookup.client_for(node, patience) as http:
+        request = lookup.request(node, "/api/pull", native_pull.encode(model), patience)
         async with aclosing(await http.send(request, stream=True)) as reply:
             if lookup.is_encoded(reply):
                 raise BackendFault("The model server sent an encoded answer, which was not asked for.")

@@ -6,10 +6,11 @@ from collections.abc import Iterable
 from contextlib import suppress
 from functools import partial
 
-import httpx
 from msgspec.structs import replace
 
 from gateway.backends import lookup
+from gateway.backends.lookup import Lookup
+from gateway.core.fleet import Node
 from gateway.core.routing import Model
 from gateway.dialects.native import show as native_show
 from gateway.dialects.native.show import Shown
@@ -29,11 +30,13 @@ _Question = tuple[str, str]
 class Shows:
     """Keeps the last SHOWN_MAX of them. Whoever asks what is being asked already shares that answer."""
 
-    def __init__(self, http: httpx.AsyncClient) -> None:
-        self._http = http
+    def __init__(self, nodes: Lookup) -> None:
+        self._nodes = nodes
         self._clients = defaultdict[str, asyncio.Semaphore](partial(asyncio.Semaphore, CLIENTS_AT_ONCE))
         self._learners = defaultdict[str, asyncio.Semaphore](partial(asyncio.Semaphore, LEARNERS))
         self._kept: dict[str, Shown] = {}
+        self._told: dict[str, Model] = {}
+        """by digest, models that another replica has asked about"""
         self._flights: dict[_Question, asyncio.Task[Shown]] = {}
 
     async def close(self) -> None:
@@ -43,19 +46,30 @@ class Shows:
             flight.cancel()
         await asyncio.gather(*flights, return_exceptions=True)
 
-    async def of(self, url: str, model: Model) -> Shown:
-        """What the backend at `url` says of one of its models. Raises one of `lookup.SILENCE`."""
-        return await self._answer(url, model, self._clients[url])
+    async def of(self, node: Node, model: Model) -> Shown:
+        """What the node says of one of its models. Raises one of `lookup.SILENCE`."""
+        return await self._answer(node, model, self._clients[node.url])
 
-    async def learn(self, url: str, models: Iterable[Model]) -> None:
+    def remember(self, models: Iterable[Model]) -> None:
+        """What other replicas have heard at /api/show, so that it is not asked again."""
+        self._told |= {model.digest: model for model in models if model.shown and model.digest}
+        while len(self._told) > SHOWN_MAX:
+            del self._told[next(iter(self._told))]
+
+    def unknown(self, models: Iterable[Model]) -> list[Model]:
+        """Those that nobody has asked about yet, as far as is known here."""
+        known = self._kept.keys() | self._told.keys()
+        return [model for model in models if model.digest and model.digest not in known]
+
+    async def learn(self, node: Node, models: Iterable[Model]) -> None:
         """Ask about those that are not known yet, for LEARN_S_MAX at most. What fails is asked again another time."""
-        unknown = [model for model in models if model.digest and model.digest not in self._kept]
+        unknown = self.unknown(models)
 
         async def learner() -> None:
             while unknown:
-                model = self._take(url, unknown)
+                model = self._take(node.url, unknown)
                 with suppress(*lookup.SILENCE):
-                    await self._answer(url, model, self._learners[url])
+                    await self._answer(node, model, self._learners[node.url])
 
         with suppress(TimeoutError):
             async with asyncio.timeout(LEARN_S_MAX):
@@ -63,7 +77,9 @@ class Shows:
 
     def corrected(self, model: Model) -> Model:
         """The model with what /api/show says of it, which is right where a list of models is not."""
-        shown = self._kept.get(model.digest)
+        shown, told = self._kept.get(model.digest), self._told.get(model.digest)
+        if shown is None and told is not None:
+            return replace(model, capabilities=told.capabilities, details=told.details, shown=True)
         if shown is None:
             return model
         lengths = {f"{of}_length": shown.length(of) for of in ("context", "embedding") if shown.length(of)}
@@ -71,31 +87,32 @@ class Shows:
             model,
             capabilities=frozenset(shown.capabilities) or model.capabilities,
             details=replace(model.details, **lengths),
+            shown=True,
         )
 
     def _take(self, url: str, unknown: list[Model]) -> Model:
         """One that nobody asks about, while there is one: a client's question may be waiting for its turn."""
         return unknown.pop(min(range(len(unknown)), key=lambda at: _question(url, unknown[at]) in self._flights))
 
-    async def _answer(self, url: str, model: Model, turns: asyncio.Semaphore) -> Shown:
+    async def _answer(self, node: Node, model: Model, turns: asyncio.Semaphore) -> Shown:
         """The answer that is kept, or on its way, or asked for now. Who stops waiting does not end it for others."""
         if model.digest in self._kept:
             return self._kept[model.digest]
-        question = _question(url, model)
+        question = _question(node.url, model)
         flight = self._flights.get(question)
         if flight is None:
-            flight = self._flights[question] = asyncio.create_task(self._ask(url, model, turns))
+            flight = self._flights[question] = asyncio.create_task(self._ask(node, model, turns))
             flight.add_done_callback(partial(self._landed, question))
         return await asyncio.shield(flight)
 
-    async def _ask(self, url: str, model: Model, turns: asyncio.Semaphore) -> Shown:
+    async def _ask(self, node: Node, model: Model, turns: asyncio.Semaphore) -> Shown:
         async with asyncio.timeout(TURN_S):
             await turns.acquire()
         try:
             if model.digest in self._kept:  # another backend was asked meanwhile
                 return self._kept[model.digest]
             body = {"model": model.spelling}
-            shown = native_show.read(await lookup.ask(self._http, url + "/api/show", body, bytes_max=SHOW_BYTES_MAX))
+            shown = native_show.read(await self._nodes.ask(node, "/api/show", body, bytes_max=SHOW_BYTES_MAX))
         finally:
             turns.release()
         self._keep(model.digest, shown)

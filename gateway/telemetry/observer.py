@@ -26,6 +26,8 @@ class CallObserver:
         metrics.tokens.labels("prompt").inc(bill.prompt_tokens)
         metrics.tokens.labels("completion").inc(bill.completion_tokens)
         metrics.call_seconds.labels(call.endpoint).observe(detail.response_time_ms / 1000)
+        if detail.backend:
+            metrics.backend_calls.labels(detail.backend, call.model, detail.status).inc()
         if detail.first_token_ms:
             metrics.first_token_seconds.labels(call.endpoint).observe(detail.first_token_ms / 1000)
         self._log.info(

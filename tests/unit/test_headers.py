@@ -6,9 +6,9 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from gateway.core.call import Admission, Level, Levels
+from gateway.core.call import Admission, Level, Levels, Queued
 from gateway.errors import BadRequest, CreditsExhausted, Draining, GatewayError, LimitsUnavailable, RequestsLimited
-from gateway.web.headers import EXPOSED, of_admission, of_error, of_levels
+from gateway.web.headers import EXPOSED, of_admission, of_error, of_levels, of_place
 
 
 @pytest.mark.parametrize(
@@ -68,6 +68,11 @@ def test_a_cap_is_told_only_where_it_is_less_than_was_asked() -> None:
 )
 def test_retry_after_is_said_where_waiting_helps(error: GatewayError, wait: bytes | None) -> None:
     assert dict(of_error(error)).get(b"retry-after") == wait
+
+
+def test_a_place_in_the_line_is_told_of_calls_that_had_one() -> None:
+    assert of_place(None) == []
+    assert of_place(Queued(3, 8.0)) == [(b"x-queue-position", b"3")]
 
 
 def test_a_refusal_by_a_limit_shows_the_limits() -> None:

@@ -7,11 +7,11 @@ from typing import Any, cast
 
 import pytest
 
-from gateway.backends.client import OllamaClient
 from gateway.backends.library import Library
-from gateway.backends.pool import Pool
+from gateway.backends.view import FleetView
+from gateway.core.fleet import Node
 from gateway.dialects.native.pull import Progress
-from gateway.errors import BackendFault
+from gateway.errors import BackendFault, BackendUnreachable
 
 SUCCESS = b'{"status":"success"}\n'
 
@@ -31,11 +31,12 @@ async def node(status: str, headers: str, heard: list[str]) -> AsyncIterator[str
         yield f"127.0.0.1:{server.sockets[0].getsockname()[1]}"
 
 
-async def pull(name: str) -> list[Progress]:
+async def pull(name: str, bearer: str = "") -> list[Progress]:
     async def relist(_: str) -> None:
         """Nothing is listed here."""
 
-    library = Library(Pool([f"http://{name}"], cast(OllamaClient, None)), cast(Any, None), relist)
+    view = FleetView([Node(name=name, url=f"http://{name}", bearer=bearer)])
+    library = Library(view, cast(Any, None), relist)
     return [step async for step in library.pull(name, "m")]
 
 
@@ -56,3 +57,16 @@ async def test_an_encoded_answer_to_a_pull_is_a_failure(status: str) -> None:
     async with node(status, "Content-Encoding: gzip\r\n", []) as name:
         with pytest.raises(BackendFault, match="encoded"):
             await pull(name)
+
+
+async def test_a_pull_carries_the_nodes_own_credentials() -> None:
+    heard: list[str] = []
+    async with node("200 OK", "", heard) as name:
+        await pull(name, "secret")
+    assert "\r\nauthorization: bearer secret\r\n" in heard[0].lower()
+
+
+async def test_a_pull_onto_a_node_that_has_gone_is_refused() -> None:
+    library = Library(FleetView([]), cast(Any, None), cast(Any, None))
+    with pytest.raises(BackendUnreachable):
+        await anext(library.pull("gone", "m"))

@@ -75,10 +75,12 @@ def test_the_last_word_counts_and_silence_is_none() -> None:
 
 def test_a_key_without_a_tier_pays_the_price_as_it_is() -> None:
     key = ApiKey(id="a", secrets=(), limits=Limits(burst=2))
-    tier = Tier(name="basic", multiplier_milli=2_000, limits=Limits(burst=9, tokens_per_min=5))
-    assert resolve(key, None, DEFAULTS).multiplier_milli == 1_000
+    tier = Tier(name="basic", multiplier_milli=2_000, limits=Limits(burst=9, tokens_per_min=5), weight=3)
+    alone = resolve(key, None, DEFAULTS)
+    assert (alone.multiplier_milli, alone.weight) == (1_000, 1)
     found = resolve(key, tier, DEFAULTS)
     assert (found.limits.burst, found.limits.tokens_per_min, found.multiplier_milli) == (2, 5, 2_000)
+    assert found.weight == 3
 
 
 def test_what_limits_say_is_what_is_stored() -> None:

@@ -5,8 +5,10 @@ import asyncio
 import pytest
 
 from gateway import outbox
+from gateway.core.call import Queued
+from gateway.dialects.asked import Renderer
 from gateway.errors import CallAbandoned, Draining
-from gateway.outbox import Outbox
+from gateway.outbox import Notes, Outbox
 from tests.fakes import turns
 
 
@@ -103,3 +105,38 @@ async def test_a_client_that_keeps_up_may_take_any_amount(monkeypatch: pytest.Mo
         out.put(b"x" * 10)
         assert await out.take() == b"x" * 10
     assert not out.gone
+
+
+class Waiting:
+    """A call in the line, and a clock that the test moves."""
+
+    def __init__(self, beat: bytes = Renderer.beat) -> None:
+        self.out, self.now_ms = Outbox(), 5
+        renderer = type("Written", (Renderer,), {"beat": beat})()
+        self._notes = Notes(self.out, renderer.queued, lambda: self.now_ms)
+
+    def told(self, after_ms: int, position: int, about_s: float = 1.0) -> bytes:
+        """What that lets a client know."""
+        self.now_ms += after_ms
+        self._notes.queued(Queued(position, about_s))
+        said = bytes(self.out._waiting)
+        self.out._waiting.clear()
+        return said
+
+
+def test_a_place_is_told_after_a_second_when_it_changes_and_once_a_second_at_most() -> None:
+    call = Waiting()
+    assert call.told(0, 4) == call.told(600, 3) == b"", "a refusal might still be told with a status of its own"
+    assert not call.out.begun
+    assert call.told(400, 3, 7.2) == b": queue position 3, about 8 s\n\n"
+    assert call.told(500, 2, 7.2) == b"", "that is too soon"
+    assert call.told(500, 2, 7.2) == b": queue position 2, about 8 s\n\n"
+    assert call.told(5_000, 2, 7.2) == b"", "that is known"
+    assert call.told(1_000, 1, 0.0) == b": queue position 1, about 1 s\n\n"
+    assert call.out.place == Queued(4, 1.0), "the first is what the header says"
+
+
+def test_a_stream_that_has_no_place_for_it_says_nothing() -> None:
+    call = Waiting(beat=b"")
+    assert [call.told(1_000, 1) for _ in range(3)] == [b""] * 3
+    assert not call.out.begun and call.out.place

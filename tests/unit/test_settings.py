@@ -75,6 +75,11 @@ def test_values_are_read_as_people_write_them(name: str, text: str, value: objec
 
 BAD = [
     ("CONTEXT_TOKENS_MAX", ["x", "-1", "1.5"]),
+    ("OLLAMA_SLOTS", ["x", "0", "1025"]),
+    ("OLLAMA_VERSION_MIN", ["new", "x.y"]),
+    ("OLLAMA_WEDGE_SECONDS", ["x", "0"]),
+    ("QUEUE_LENGTH_MAX", ["x", "-1"]),
+    ("QUEUE_SECONDS_MAX", ["x", "-1"]),
     ("KEEP_ALIVE_SECONDS_MAX", ["x", "-1", "5m"]),
     ("ALLOW_CLOUD_MODELS", ["maybe"]),
     (

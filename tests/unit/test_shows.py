@@ -6,12 +6,15 @@ from collections import Counter, defaultdict
 
 import httpx
 import pytest
+from msgspec.structs import replace
 
 from gateway.backends.shows import CLIENTS_AT_ONCE, LEARNERS, Shows
-from gateway.core.routing import Model
+from gateway.core.fleet import Node
+from gateway.core.routing import Details, Model
+from tests.fake_nodes import Answered
 from tests.fakes import turns
 
-SICK, WELL = "http://sick:1", "http://well:1"
+SICK, WELL = Node(name="sick", url="http://sick:1"), Node(name="well", url="http://well:1")
 TURNS = 50
 
 
@@ -24,7 +27,7 @@ class Nodes:
         self.peak: Counter[str] = Counter()
         self.recovered = asyncio.Event()
         self.status: dict[str, int] = defaultdict(lambda: 200)
-        self.shows = Shows(httpx.AsyncClient(transport=httpx.MockTransport(self)))
+        self.shows = Shows(Answered(self))
 
     async def __call__(self, request: httpx.Request) -> httpx.Response:
         host, name = request.url.host, json.loads(request.content)["model"]
@@ -39,8 +42,8 @@ class Nodes:
         finally:
             self.open[host] -= 1
 
-    def ask(self, url: str, *names: str) -> list["asyncio.Task[object]"]:
-        return [asyncio.create_task(self.shows.of(url, model(name))) for name in names]
+    def ask(self, node: Node, *names: str) -> list["asyncio.Task[object]"]:
+        return [asyncio.create_task(self.shows.of(node, model(name))) for name in names]
 
 
 def model(name: str) -> Model:
@@ -138,6 +141,19 @@ async def test_closing_ends_what_is_being_asked() -> None:
     assert all(
         isinstance(one, asyncio.CancelledError) for one in await asyncio.gather(*waiting, return_exceptions=True)
     )
+
+
+async def test_what_another_replica_was_told_is_not_asked_again() -> None:
+    nodes = Nodes()
+    told = Model("there", capabilities=frozenset({"tools"}), digest="digest of known", details=Details(family="f"))
+    nodes.shows.remember([told, Model("not shown", digest="digest of new")])
+    assert nodes.shows.corrected(model("known")).capabilities == frozenset()
+    nodes.shows.remember([replace(told, shown=True)])
+    await nodes.shows.learn(WELL, [model("known"), model("new")])
+    assert nodes.asked == {("well", "new"): 1}
+    known = nodes.shows.corrected(model("known"))
+    assert (known.spelling, known.capabilities, known.details.family, known.shown) == ("known", {"tools"}, "f", True)
+    assert nodes.shows.corrected(model("new")).shown
 
 
 async def end(nodes: Nodes, waiting: list["asyncio.Task[object]"]) -> None:

@@ -1,0 +1,43 @@
+"""What the fleet is at the moment it is looked at, as metrics. What is gone from it is gone from them, too."""
+
+from collections.abc import Iterable, Mapping, Sequence
+
+from prometheus_client import Counter, Histogram
+
+from gateway.core.routing import WHOLE_NODE, Backend
+from gateway.telemetry.metrics import Metrics
+
+
+def take(metrics: Metrics, backends: Sequence[Backend], depths: Mapping[str, int]) -> None:
+    """`depths`: how many calls wait for each model."""
+    for gauge in (metrics.backend_loaded, metrics.backend_ejected, metrics.waiting):
+        gauge.clear()
+    for of_node in (metrics.backend_up, metrics.backend_slots, metrics.backend_busy):
+        of_node.clear()
+    for backend in backends:
+        _take(metrics, backend)
+    for model, depth in depths.items():
+        metrics.waiting.labels(model).set(depth)
+    names = {backend.name for backend in backends}
+    models = {model for backend in backends for model in backend.models} | {WHOLE_NODE}
+    for counter in (metrics.backend_calls, metrics.ejections, metrics.recycled):
+        _forget(counter, "backend", names)
+        _forget(counter, "model", models)
+    _forget(metrics.wait_seconds, "model", models)
+
+
+def _take(metrics: Metrics, backend: Backend) -> None:
+    metrics.backend_up.labels(backend.name).set(backend.healthy)
+    metrics.backend_slots.labels(backend.name).set(backend.slots)
+    metrics.backend_busy.labels(backend.name).set(backend.busy)
+    for model in backend.loaded:
+        metrics.backend_loaded.labels(backend.name, model).set(1)
+    for model in backend.ejected:
+        metrics.backend_ejected.labels(backend.name, model).set(1)
+
+
+def _forget(metric: Counter | Histogram, label: str, present: Iterable[str]) -> None:
+    """Drop what is counted of things that the fleet does not have any more."""
+    counted = {sample.labels[label] for found in metric.collect() for sample in found.samples}
+    for gone in counted - set(present):
+        metric.remove_by_labels({label: gone})
