@@ -90,11 +90,13 @@ CREATE TABLE tiers (
     limits           jsonb NOT NULL DEFAULT '{}',    -- as core/limits.py has it: left out: says nothing; null: unlimited
     created_at       timestamptz NOT NULL DEFAULT now(),
     updated_at       timestamptz NOT NULL DEFAULT clock_timestamp(),
+    weight           integer NOT NULL DEFAULT 1,     -- share of each of its keys in the waiting line
 
     CONSTRAINT tiers_name_form CHECK (name ~ '^[0-9A-Za-z][0-9A-Za-z._-]{0,63}$'),
     CONSTRAINT tiers_multiplier_range CHECK (multiplier_milli BETWEEN 0 AND 100000),
     CONSTRAINT tiers_limits_form CHECK (limits_valid(limits)),
-    CONSTRAINT tiers_times_finite CHECK (isfinite(created_at) AND isfinite(updated_at))
+    CONSTRAINT tiers_times_finite CHECK (isfinite(created_at) AND isfinite(updated_at)),
+    CONSTRAINT tiers_weight_range CHECK (weight BETWEEN 1 AND 100)
 );
 
 INSERT INTO tiers (name, multiplier_milli) VALUES ('basic', 2000), ('premium', 1000);
@@ -210,7 +212,7 @@ END
 $$;
 
 CREATE TRIGGER tiers_changed AFTER UPDATE ON tiers FOR EACH ROW
-    WHEN (OLD.multiplier_milli <> NEW.multiplier_milli OR OLD.limits <> NEW.limits)
+    WHEN (OLD.multiplier_milli <> NEW.multiplier_milli OR OLD.limits <> NEW.limits OR OLD.weight <> NEW.weight)
     EXECUTE FUNCTION tiers_changed();
 
 -- What calls to a model cost from a time on, in millionths of a credit; '*': all models that have no price of their own.
@@ -252,6 +254,72 @@ CREATE TRIGGER prices_changed AFTER INSERT OR UPDATE OR DELETE OR TRUNCATE ON pr
     FOR EACH STATEMENT EXECUTE FUNCTION prices_changed();
 
 INSERT INTO prices (model, valid_from, per_request_micro) VALUES ('*', '1970-01-01 00:00:00+00', 1000000);
+
+-- The truth about nodes that operators add, or whose setting OLLAMA_BASE_URL they overrule by the same name.
+CREATE TABLE backends (
+    name       text PRIMARY KEY,
+    url        text NOT NULL,
+    slots      integer NOT NULL DEFAULT 4,      -- calls at a time, of all replicas together
+    weight     integer NOT NULL DEFAULT 100,    -- among equals the heavier one is preferred
+    draining   boolean NOT NULL DEFAULT false,  -- gets no new calls
+    tags       text[] NOT NULL DEFAULT '{}',
+    bearer     text NOT NULL DEFAULT '',        -- secret: sent as Authorization: Bearer; '': none
+    ca_pem     text NOT NULL DEFAULT '',        -- certificates that its own is to be signed by; '': the system's
+    created_at timestamptz NOT NULL DEFAULT now(),
+    updated_at timestamptz NOT NULL DEFAULT clock_timestamp(),
+
+    CONSTRAINT backends_url_unique UNIQUE (url),
+    CONSTRAINT backends_name_form CHECK (name ~ '^[][0-9A-Za-z._:-]{1,128}$' AND name ~ '^[[0-9A-Za-z]'),
+    CONSTRAINT backends_url_form CHECK (url ~ '^https?://[^[:space:]/?#@]+(/[^[:space:]?#]*)?$'
+                                        AND char_length(url) <= 500),
+    CONSTRAINT backends_slots_range CHECK (slots BETWEEN 1 AND 1024),
+    CONSTRAINT backends_weight_range CHECK (weight BETWEEN 1 AND 1000),
+    CONSTRAINT backends_tags_form CHECK (words_valid(tags, 32, 64)),
+    CONSTRAINT backends_bearer_form CHECK (bearer ~ '^[!-~]*$' AND char_length(bearer) <= 4096),
+    CONSTRAINT backends_ca_pem_short CHECK (char_length(ca_pem) <= 65536),
+    CONSTRAINT backends_times_finite CHECK (isfinite(created_at) AND isfinite(updated_at))
+);
+
+-- Names of the operators' own for models.
+CREATE TABLE model_aliases (
+    name           text PRIMARY KEY,             -- canonical, as a model's
+    targets        text[] NOT NULL,              -- canonical names of models: the first that can be served now answers
+    options        jsonb NOT NULL DEFAULT '{}',  -- of sampling, in Ollama's names; they win over the client's
+    context_tokens integer,                      -- num_ctx, whatever the client asks for; NULL: the client's
+    created_at     timestamptz NOT NULL DEFAULT now(),
+    updated_at     timestamptz NOT NULL DEFAULT clock_timestamp(),
+
+    CONSTRAINT model_aliases_name_form CHECK (name ~ '^[0-9a-z][0-9a-z._:/-]{0,199}$'),
+    CONSTRAINT model_aliases_targets_form CHECK (cardinality(targets) >= 1 AND words_valid(targets, 16, 200)),
+    CONSTRAINT model_aliases_options_form CHECK (jsonb_typeof(options) = 'object'
+                                                 AND char_length(options::text) <= 16384),
+    CONSTRAINT model_aliases_context_tokens_range CHECK (context_tokens BETWEEN 1 AND 10000000),
+    CONSTRAINT model_aliases_times_finite CHECK (isfinite(created_at) AND isfinite(updated_at))
+);
+
+-- One row: the version of all nodes and aliases together. Its lock puts their changes in one order.
+CREATE TABLE fleet (
+    only_row boolean PRIMARY KEY DEFAULT true,
+    version  bigint NOT NULL DEFAULT 1,
+
+    CONSTRAINT fleet_has_one_row CHECK (only_row),
+    CONSTRAINT fleet_version_positive CHECK (version >= 1)
+);
+
+INSERT INTO fleet DEFAULT VALUES;
+
+CREATE FUNCTION fleet_changed() RETURNS trigger LANGUAGE plpgsql AS $$
+BEGIN
+    UPDATE fleet SET version = version + 1;
+    RETURN NULL;
+END
+$$;
+
+CREATE TRIGGER backends_changed AFTER INSERT OR UPDATE OR DELETE OR TRUNCATE ON backends
+    FOR EACH STATEMENT EXECUTE FUNCTION fleet_changed();
+
+CREATE TRIGGER model_aliases_changed AFTER INSERT OR UPDATE OR DELETE OR TRUNCATE ON model_aliases
+    FOR EACH STATEMENT EXECUTE FUNCTION fleet_changed();
 
 -- The ledger: every credit anybody was ever given, or had taken back. The id is whoever grants it's own: once is once.
 CREATE TABLE credit_grants (

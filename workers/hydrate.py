@@ -1,5 +1,5 @@
-"""Hydration: what Postgres says about keys, teams and prices gets into Redis, whole after Redis lost its data, else
-change by change.
+"""Hydration: what Postgres says about keys, teams, prices, nodes and aliases gets into Redis, whole after Redis lost
+its data, else change by change.
 
 The admin API publishes a change itself, at once. This makes good what it could not, because it died or Redis was away
 between the two: a change is published here within seconds, and no older version ever replaces a newer one.
@@ -8,6 +8,7 @@ between the two: a change is published here within seconds, and no older version
 from collections.abc import Awaitable, Sequence
 from typing import Protocol
 
+from gateway.core.fleet import Registry
 from gateway.core.pricing import PriceList
 from gateway.core.record import ApiKey, KeyRecord, Spent, Team
 from gateway.errors import Unavailable
@@ -30,6 +31,19 @@ class Prices(Protocol):
     """What `gateway.admin.prices.PriceStore` knows. Raises `StoreUnavailable`."""
 
     async def price_list(self) -> PriceList: ...
+
+
+class Backends(Protocol):
+    """What `gateway.admin.backends.BackendStore` knows. Raises `StoreUnavailable`."""
+
+    async def registry(self) -> Registry: ...
+
+
+class FleetDirectory(Protocol):
+    """What replicas read of the fleet. Raises `LimitsUnavailable`."""
+
+    async def publish(self, registry: Registry) -> None:
+        """Write it, unless a newer version is there."""
 
 
 class Directory(Protocol):
@@ -63,7 +77,9 @@ class Hydrator:
         keys: Keys,
         teams: Source[Team],
         prices: Prices,
+        backends: Backends,
         directory: Directory,
+        fleet: FleetDirectory,
         clock: Clock,
         shards: int,
         log: Log,
@@ -73,13 +89,17 @@ class Hydrator:
         self._keys = Changes(keys, self._publish_keys, clock)
         self._teams = Changes(teams, self._publish_teams, clock)
         self._prices = prices
+        self._backends = backends
         self._directory = directory
+        self._fleet = fleet
         self._shards = shards
         self._log = log
         self._incarnation = ""
         self._whole_us = 0
         self._price_version = 0
         """of the last list that was published"""
+        self._fleet_version = 0
+        """likewise"""
 
     async def run_once(self) -> int:
         """How many keys and teams were published. Raises `Unavailable` when Redis or Postgres is away: ask again."""
@@ -93,6 +113,7 @@ class Hydrator:
 
     def _begin_again(self) -> None:
         self._price_version = 0
+        self._fleet_version = 0
         self._teams.begin_again()
         self._keys.begin_again()
 
@@ -120,7 +141,11 @@ class Hydrator:
         return published
 
     async def _publish_changes(self, began_us: int) -> int:
-        """Prices and teams first: without them the keys that need them are of no use."""
+        """The fleet, prices and teams first: without them the keys that need them are of no use."""
+        registry = await self._backends.registry()
+        if registry.version != self._fleet_version:
+            await self._fleet.publish(registry)
+            self._fleet_version = registry.version
         prices = await self._prices.price_list()
         if prices.version != self._price_version:
             await self._directory.publish_prices(prices)

@@ -14,6 +14,7 @@ from contextlib import asynccontextmanager
 
 import uvloop
 
+from gateway.admin.backends import BackendStore
 from gateway.admin.keys import KeyStore
 from gateway.admin.postgres import Postgres, open_pool
 from gateway.admin.prices import PriceStore
@@ -21,8 +22,9 @@ from gateway.admin.teams import TeamStore
 from gateway.settings import Settings, SettingsError
 from gateway.state.cluster import pipe_to
 from gateway.state.directory import KeyDirectory
-from gateway.state.functions import Calls, Functions
+from gateway.state.functions import Calls, Functions, fleet_source
 from gateway.state.limiter import RedisLimiter
+from gateway.state.registry import RegistryDirectory
 from gateway.state.server import problems
 from gateway.telemetry.logs import Log
 from workers.batch import BatchPolicy
@@ -125,7 +127,9 @@ def _key_loops(settings: Settings, log: Log, pipe: Calls, postgres: Postgres) ->
         keys=KeyStore(postgres, settings.defaults(), settings.shards),
         teams=TeamStore(postgres),
         prices=PriceStore(postgres),
+        backends=BackendStore(postgres),
         directory=directory,
+        fleet=RegistryDirectory(Functions(pipe, fleet_source())),
         clock=RedisClock(pipe),
         shards=settings.shards,
         log=log,

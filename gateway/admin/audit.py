@@ -10,13 +10,14 @@ import sql
 from gateway.admin import cursor, moment
 from gateway.admin.author import Author, Page
 from gateway.admin.postgres import Connection, Postgres
+from gateway.core.fleet import Alias, Node
 from gateway.core.limits import said
 from gateway.core.pricing import MULTIPLIER_ONE, Price, credits
 from gateway.core.record import ApiKey, Team, Tier
 
 
 class AuditEntry(Struct, frozen=True, kw_only=True):
-    """One change. `object` is `key:<id>`, `team:<id>`, `tier:<name>` or `price:<id>`."""
+    """One change. `object` is `key:<id>`, or so of a `team`, `tier`, `price`, `backend` or `alias`, by id or name."""
 
     id: int
     at_ms: int
@@ -90,6 +91,17 @@ def shown_price(price: Price) -> dict[str, Any]:
         "per_1k_prompt_tokens": credits(price.per_1k_prompt_micro),
         "per_1k_completion_tokens": credits(price.per_1k_completion_micro),
     })  # fmt: skip
+
+
+def shown_node(node: Node) -> dict[str, Any]:
+    shown: dict[str, Any] = msgspec.to_builtins(node)
+    has_bearer, has_ca = bool(shown.pop("bearer")), bool(shown.pop("ca_pem"))
+    return shown | {"has_bearer": has_bearer, "has_ca": has_ca}
+
+
+def shown_alias(alias: Alias) -> dict[str, Any]:
+    shown: dict[str, Any] = msgspec.to_builtins(alias)
+    return shown
 
 
 def _shown(owner: ApiKey | Team) -> dict[str, Any]:

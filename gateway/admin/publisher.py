@@ -5,9 +5,11 @@ from collections.abc import Awaitable, Iterable
 from typing import Protocol
 
 from gateway.admin import moment
+from gateway.admin.backends import BackendStore
 from gateway.admin.keys import KeyStore
 from gateway.admin.prices import PriceStore
 from gateway.admin.teams import TeamStore
+from gateway.core.fleet import Registry
 from gateway.core.pricing import PriceList
 from gateway.core.record import ApiKey, KeyRecord, Spent, Team
 
@@ -25,6 +27,12 @@ class Directory(Protocol):
     async def publish_prices(self, prices: PriceList) -> None: ...
 
 
+class FleetDirectory(Protocol):
+    """What replicas read of the fleet. Raises `LimitsUnavailable`."""
+
+    async def publish(self, registry: Registry) -> None: ...
+
+
 async def all_of(calls: Iterable[Awaitable[None]]) -> None:
     """Wait for all of them, whatever becomes of one; then raise what the first that failed has raised."""
     for outcome in await asyncio.gather(*calls, return_exceptions=True):
@@ -35,11 +43,22 @@ async def all_of(calls: Iterable[Awaitable[None]]) -> None:
 class Publisher:
     """Every method raises `LimitsUnavailable` when Redis is away: the change is made but not in force yet."""
 
-    def __init__(self, keys: KeyStore, teams: TeamStore, prices: PriceStore, directory: Directory) -> None:
+    def __init__(
+        self,
+        *,
+        keys: KeyStore,
+        teams: TeamStore,
+        prices: PriceStore,
+        backends: BackendStore,
+        directory: Directory,
+        fleet: FleetDirectory,
+    ) -> None:
         self._keys = keys
         self._teams = teams
         self._prices = prices
+        self._backends = backends
         self._directory = directory
+        self._fleet = fleet
 
     async def key(self, key: ApiKey) -> None:
         (record,) = await self._keys.records([key])
@@ -64,6 +83,10 @@ class Publisher:
 
     async def prices(self) -> None:
         await self._directory.publish_prices(await self._prices.price_list())
+
+    async def fleet(self) -> None:
+        """All nodes and aliases."""
+        await self._fleet.publish(await self._backends.registry())
 
     async def _first_figures(self, store: KeyStore | TeamStore, owner: ApiKey | Team) -> Spent | None:
         """What a new owner has spent, so that it can be charged at once; of an old one Redis has figures of its own.

@@ -75,6 +75,7 @@ def tier(row: Record) -> Tier:
         name=row["name"],
         multiplier_milli=row["multiplier_milli"],
         limits=_limits.decode(row["limits"]),
+        weight=row["weight"],
         created_at_ms=moment.ms(row["created_at"]),
         updated_at_ms=moment.ms(row["updated_at"]),
     )

@@ -30,7 +30,7 @@ class TierStore:
             await connection.execute(statements["lock_tiers"])
             if await connection.fetchval(statements["count_tiers"]) >= TIERS_MAX:
                 raise Conflict(f"This gateway keeps no more than {TIERS_MAX} tiers: remove one first.")
-            columns = [tier.name, tier.multiplier_milli, row.limits_json(tier.limits)]
+            columns = [tier.name, tier.multiplier_milli, row.limits_json(tier.limits), tier.weight]
             if (found := await connection.fetchrow(statements["create_tier"], *columns)) is None:
                 raise Conflict("There is a tier with that name.")
             made = row.tier(found)
@@ -60,7 +60,7 @@ class TierStore:
             )
             if wanted == before:
                 return before
-            columns = [name, wanted.multiplier_milli, row.limits_json(wanted.limits)]
+            columns = [name, wanted.multiplier_milli, row.limits_json(wanted.limits), wanted.weight]
             await connection.execute(sql.queries()["update_tier"], *columns)
             after = await _read(connection, name)
             shown = audit.shown_tier(before), audit.shown_tier(after)

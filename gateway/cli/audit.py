@@ -23,7 +23,11 @@ run = command.run
 def add(parser: argparse.ArgumentParser) -> None:
     about = "show the changes that operators made, newest first"
     describe(parser, about, _list, _listed, example="llm-gateway audit --object key:7hXm2kQz9A --last 10")
-    parser.add_argument("--object", metavar="WHAT", help="of one thing: key:ID, team:ID, tier:NAME or price:ID")
+    parser.add_argument(
+        "--object",
+        metavar="WHAT",
+        help="of one thing: key:ID, team:ID, tier:NAME, price:ID, backend:NAME or alias:NAME",
+    )
     parser.add_argument("--action", help="of one kind: create, update, revoke, rotate, grant or remove")
     parser.add_argument("--actor", metavar="WHO", help="of one person")
     parser.add_argument("--last", type=count, default=LAST, metavar="N", help=f"how many (default: {LAST})")

@@ -34,11 +34,11 @@ class Misused(Exception):
 
 
 class Actions:
-    """The actions of one command, each a parser of its own."""
+    """The actions of one command, each a parser of its own. `required`: the command alone does nothing."""
 
-    def __init__(self, parser: argparse.ArgumentParser, about: str) -> None:
+    def __init__(self, parser: argparse.ArgumentParser, about: str, *, required: bool = True) -> None:
         parser.description = f"{about} {WHERE}"
-        self._parsers = parser.add_subparsers(dest="action", metavar="ACTION", required=True)
+        self._parsers = parser.add_subparsers(dest="action", metavar="ACTION", required=required)
 
     def add(self, name: str, about: str, act: Act, show: Show, *, example: str) -> argparse.ArgumentParser:
         """One more; `act` asks the gateway, `show` makes text of what it said."""

@@ -7,7 +7,23 @@ import sys
 from pathlib import Path
 from types import ModuleType
 
-from gateway.cli import audit, check, credits, keys, migrate, openapi, prices, serve, teams, tiers, up, worker
+from gateway.cli import (
+    aliases,
+    audit,
+    backends,
+    check,
+    credits,
+    explain,
+    keys,
+    migrate,
+    openapi,
+    prices,
+    serve,
+    teams,
+    tiers,
+    up,
+    worker,
+)
 from gateway.settings import SettingsError, load
 
 DOTENV = ".env"
@@ -22,6 +38,9 @@ COMMANDS: dict[str, ModuleType] = {
     "tiers": tiers,
     "prices": prices,
     "credits": credits,
+    "backends": backends,
+    "aliases": aliases,
+    "explain": explain,
     "audit": audit,
     "openapi": openapi,
 }

@@ -5,7 +5,7 @@ from typing import Any
 
 from gateway.cli import command
 from gateway.cli.admin import Admin, Answer, path_of
-from gateway.cli.amounts import amount, plain
+from gateway.cli.amounts import amount, count, plain
 from gateway.cli.command import Act, Actions, Misused, Options, Show, given
 from gateway.cli.limits import add_limits, limits_of, lines_of
 from gateway.cli.moments import full, minute
@@ -13,7 +13,7 @@ from gateway.cli.table import record, table
 
 HELP = "tiers: limits and price of a class of keys (needs a running gateway and its admin secret)"
 TIERS = "/tiers"
-HEAD = ("NAME", "PRICE TIMES", "LIMITS", "CHANGED (UTC)")
+HEAD = ("NAME", "PRICE TIMES", "WEIGHT", "LIMITS", "CHANGED (UTC)")
 LIMITS_CHARS_MAX = 100
 
 run = command.run
@@ -52,11 +52,14 @@ def _one(actions: Actions, name: str, about: str, act: Act, show: Show, example:
 
 def _add_fields(parser: argparse.ArgumentParser) -> None:
     parser.add_argument("--multiplier", type=amount, metavar="N", help="what the price of a call is multiplied with")
+    parser.add_argument(
+        "--weight", type=count, metavar="N", help="share of its keys where calls have to wait, 1 to 100"
+    )
     add_limits(parser, "the gateway's default")
 
 
 def _create(admin: Admin, options: Options) -> Answer:
-    return admin.ask("POST", TIERS, body=given(options, "name", "multiplier") | limits_of(options, anew=True))
+    return admin.ask("POST", TIERS, body=given(options, "name", "multiplier", "weight") | limits_of(options, anew=True))
 
 
 def _list(admin: Admin, options: Options) -> Answer:
@@ -68,7 +71,7 @@ def _show(admin: Admin, options: Options) -> Answer:
 
 
 def _update(admin: Admin, options: Options) -> Answer:
-    body = given(options, "multiplier") | limits_of(options)
+    body = given(options, "multiplier", "weight") | limits_of(options)
     if not body:
         raise Misused("nothing to change: say what with a flag, `llm-gateway tiers update --help` lists them")
     return admin.ask("PATCH", TIERS + path_of(options.name), body=body)
@@ -80,7 +83,7 @@ def _remove(admin: Admin, options: Options) -> Answer:
 
 def _listed(said: Any, options: Options) -> str:
     rows = [
-        (tier["name"], plain(tier["multiplier"]), "; ".join(lines_of(tier)), minute(tier["updated_at"]))
+        (tier["name"], plain(tier["multiplier"]), tier["weight"], "; ".join(lines_of(tier)), minute(tier["updated_at"]))
         for tier in said["data"]
     ]
     return table(HEAD, rows, chars_max=LIMITS_CHARS_MAX)
@@ -91,6 +94,7 @@ def _shown(said: Any, options: Options) -> str:
         [
             ("name", said["name"]),
             ("price times", plain(said["multiplier"])),
+            ("weight", said["weight"]),
             ("created", full(said["created_at"])),
             ("changed", full(said["updated_at"])),
             ("limits", lines_of(said)),

@@ -10,30 +10,21 @@ from typing import Any
 
 from msgspec import Struct
 
-from gateway.core import limits, names
-from gateway.core.call import Call, PromptSize
-from gateway.core.limits import Estimate
+from gateway.core.call import Call
 from gateway.dialects.asked import Asked, Dialect
 from gateway.dialects.policy import Policy
-from gateway.errors import (
-    CallAbandoned,
-    GatewayError,
-    MethodNotAllowed,
-    ModelMissing,
-    ModelNotFound,
-    NoBackend,
-    Overloaded,
-)
+from gateway.errors import CallAbandoned, GatewayError, MethodNotAllowed, Overloaded
 from gateway.outbox import Outbox
 from gateway.pipeline import Pipeline
 from gateway.ports import Fleet, Observer
 from gateway.running import Running
-from gateway.web import body
+from gateway.web import body, intent
 from gateway.web.credentials import Door
+from gateway.web.intent import Origin
+from gateway.web.patience import wait_ms_max
 from gateway.web.replies import Reply
 
 RUNNING_CALLS_MAX = 20_000
-END_USER_CHARS_MAX = 256
 
 
 class CallDeps(Struct, frozen=True, kw_only=True):
@@ -89,38 +80,17 @@ class CallEndpoint:
         if len(deps.running) >= RUNNING_CALLS_MAX:
             raise Overloaded
         credential, source = deps.door.presented(scope)
-        asked = body.decoded(await deps.intake.read(receive, scope["headers"]), self._dialect.parse)
-        spelling = model or asked.model or self._default_model(deps)
-        name = names.canonical(spelling)
-        if name is None:
-            raise ModelNotFound
-        upstreams = (asked.upstream, *asked.further)
-        sizes = [one.size() for one in upstreams]
-        first, *further = map(deps.policy.apply, upstreams, sizes)
-        call = Call(
+        origin = Origin(
             id=call_id,
             credential=credential,
             source=source,
             endpoint=self.endpoint,
-            model=name,
-            streamed=asked.streamed,
-            by_line=asked.streamed or asked.collected,
-            upstream=first,
-            further=tuple(further),
-            estimate=_estimate(sizes, asked.output_tokens_max, deps.policy.output_tokens_max),
             began_ms=began_ms,
-            end_user=asked.end_user.replace("\0", "")[:END_USER_CHARS_MAX],
+            wait_ms_max=wait_ms_max(scope["headers"]),
         )
-        return call, asked
-
-    def _default_model(self, deps: CallDeps) -> str:
-        """Raises `ModelMissing`, or `NoBackend` while nobody knows what there is."""
-        if not self._dialect.has_default_model:
-            raise ModelMissing(param="model")
-        name = deps.fleet.default_model()
-        if not name:
-            raise ModelMissing if deps.fleet.models() else NoBackend
-        return name
+        asked = body.decoded(await deps.intake.read(receive, scope["headers"]), self._dialect.parse)
+        spelling = model or intent.spelling(deps.fleet, self._dialect, asked)
+        return intent.call(deps.policy, origin, asked, intent.meant(deps.fleet, spelling)), asked
 
 
 async def refuse(deps: CallDeps, endpoint: str, call_id: str, reply: Reply, error: GatewayError) -> None:
@@ -129,17 +99,6 @@ async def refuse(deps: CallDeps, endpoint: str, call_id: str, reply: Reply, erro
         return
     deps.observer.refused(endpoint, call_id, error)
     await reply.error(error, [(b"allow", b"POST")] if isinstance(error, MethodNotAllowed) else [])
-
-
-def _estimate(sizes: list[PromptSize], wanted: int | None, output_tokens_max: int) -> Estimate:
-    """`wanted` and its bound are for the answer to each prompt."""
-    each = output_tokens_max if wanted is None else min(wanted, output_tokens_max)
-    return limits.estimate(
-        prompt_bytes=sum(size.text_bytes for size in sizes),
-        messages=sum(size.messages for size in sizes),
-        images=sum(size.images for size in sizes),
-        output_max=each * len(sizes),
-    )
 
 
 async def _watch(receive: Any, out: Outbox) -> None:

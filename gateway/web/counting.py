@@ -9,7 +9,7 @@ from gateway.core.routing import OBJECTIONS
 from gateway.dialects.asked import Dialect
 from gateway.errors import GatewayError, MethodNotAllowed
 from gateway.ports import Inspector
-from gateway.web import body, headers
+from gateway.web import body, headers, intent
 from gateway.web.calls import CallDeps, refuse
 from gateway.web.headers import Headers
 from gateway.web.replies import Reply
@@ -38,11 +38,11 @@ class CountEndpoint:
             raise MethodNotAllowed
         statement = await inspector.inspect(*deps.door.presented(scope))
         asked = body.decoded(await deps.intake.read(receive, scope["headers"]), self._dialect.parse)
-        name = names.canonical(asked.model)
-        usable = name is not None and names.allowed(statement.models, name)
-        objection = deps.fleet.objection(name) if name and usable else "model_not_found"
+        wish = intent.meant(deps.fleet, asked.model)
+        usable = names.allowed(statement.models, wish.model)
+        objection = deps.fleet.objection(wish.model) if usable else "model_not_found"
         if objection and objection != "no_backend":  # nothing is asked of one
             raise OBJECTIONS[objection]
         size = asked.upstream.size()
-        deps.policy.apply(asked.upstream, size)
+        deps.policy.apply(asked.upstream, size, wish.alias)
         return limits.prompt_expected(size.text_bytes, size.messages, size.images), headers.of_levels(statement.levels)

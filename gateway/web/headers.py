@@ -1,6 +1,6 @@
 """Response headers that tell a client about its limits: in OpenAI's names, and as the IETF's draft has them. Pure."""
 
-from gateway.core.call import Admission, Level, Levels, Trip
+from gateway.core.call import Admission, Level, Levels, Queued, Trip
 from gateway.errors import GatewayError
 
 Headers = list[tuple[bytes, bytes]]
@@ -20,6 +20,7 @@ EXPOSED = (
     "ratelimit",
     "ratelimit-policy",
     "x-gateway-max-tokens",
+    "x-queue-position",
     "x-gateway-backend",
     "x-gateway-queue-ms",
     "x-gateway-upstream-ms",
@@ -54,6 +55,11 @@ def of_admission(admission: Admission | None, output_tokens_wanted: int) -> Head
     cap = admission.output_tokens_max
     shrunk = [(b"x-gateway-max-tokens", b"%d" % cap)] if cap < output_tokens_wanted else []
     return of_levels(admission.levels) + shrunk
+
+
+def of_place(place: Queued | None) -> Headers:
+    """Where in the waiting line the call was when it came, if it had to wait; the first is 1."""
+    return [(b"x-queue-position", b"%d" % place.position)] if place else []
 
 
 def of_trip(trip: Trip | None) -> Headers:

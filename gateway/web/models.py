@@ -1,6 +1,6 @@
 """The models of all backends as one library, as OpenAI and as Ollama list them; for holders of a key.
 
-The names a key may use are applied in one place: `_fleet`.
+The names a key may use are applied in one place: `_fleet`. Operators' aliases are listed as the models they stand for.
 """
 
 from typing import Any
@@ -10,13 +10,13 @@ from litestar import get, post, route
 from litestar.params import FromPath
 from msgspec import Struct
 
-from gateway.core import catalogue, names
+from gateway.core import aliases, catalogue, names
 from gateway.core.catalogue import ModelCard
 from gateway.core.routing import OBJECTIONS, Backend, Details
 from gateway.dialects.native import show as native_show
 from gateway.dialects.native.show import ShowAnswer, ShowRequestBody
 from gateway.errors import ModelMissing, ModelNotFound, NoBackend
-from gateway.web import body
+from gateway.web import body, intent
 from gateway.web.public import LOOKS, Requested, deps_of
 
 NO_TIME = "0001-01-01T00:00:00Z"
@@ -82,7 +82,7 @@ _show_request = msgspec.json.Decoder(ShowRequestBody)
 
 @get("/v1/models")
 async def listed(request: Requested) -> ModelList:
-    return ModelList("list", [_entry(card) for card in catalogue.models(await _answering(request))])
+    return ModelList("list", [_entry(card) for card in _cards(request, await _answering(request))])
 
 
 @get("/v1/models/{id:path}")
@@ -98,7 +98,7 @@ async def retrieved_pull(request: Requested) -> ModelEntry:
 
 @route("/api/tags", http_method=LOOKS)
 async def tags(request: Requested) -> TagList:
-    return TagList([_tag(card) for card in catalogue.models(await _answering(request))])
+    return TagList([_tag(card) for card in _cards(request, await _answering(request))])
 
 
 @route("/api/ps", http_method=LOOKS)
@@ -135,8 +135,9 @@ async def show(request: Requested) -> ShowAnswer:
     raw = await deps_of(request).intake.read(request.receive, request.scope["headers"])
     asked = body.decoded(raw, _show_request.decode)
     card = _card(request, fleet, asked.model or asked.name or "")
-    copy, shown = await deps_of(request).library.show(card.name)
-    return native_show.answer(card.name, msgspec.structs.replace(copy, modified_at=copy.modified_at or NO_TIME), shown)
+    name = intent.meant(deps_of(request).fleet, card.name).model
+    copy, shown = await deps_of(request).library.show(name)
+    return native_show.answer(name, msgspec.structs.replace(copy, modified_at=copy.modified_at or NO_TIME), shown)
 
 
 async def _fleet(request: Requested) -> list[Backend]:
@@ -154,14 +155,22 @@ async def _answering(request: Requested) -> list[Backend]:
     return fleet
 
 
+def _cards(request: Requested, fleet: list[Backend]) -> list[ModelCard]:
+    """By name, what can be called there."""
+    known = deps_of(request).fleet
+    return aliases.listed(catalogue.models(fleet), known.aliases(), known.objection)
+
+
 def _card(request: Requested, fleet: list[Backend], spelling: str) -> ModelCard:
     """The model of that name, however it is spelt. Raises why there is none."""
     if not spelling:
         raise ModelMissing
     name = names.canonical(spelling)
-    card = next((card for card in catalogue.models(fleet) if card.name == name), None)
+    card = next((card for card in _cards(request, fleet) if card.name == name), None)
     if card is None:
-        raise OBJECTIONS.get(deps_of(request).fleet.objection(name or ""), ModelNotFound)(param="model")
+        known = deps_of(request).fleet
+        objection = known.objection(intent.meant(known, spelling).model) if name else ""
+        raise OBJECTIONS.get(objection, ModelNotFound)(param="model")
     return card
 
 

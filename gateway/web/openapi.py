@@ -166,7 +166,8 @@ def _form(streamed: Streamed | None) -> str:
     end = f" The data of the last one is `{streamed.end}`." if streamed.end else ""
     return (
         f"{asked}, the answer comes as server-sent events, as it is made. The schema is an event's, whose data is JSON."
-        f"{end} Lines that begin with `:` keep the connection alive; one event with the error ends a failed stream."
+        f"{end} Lines that begin with `:` keep the connection alive, or say where in the waiting line the call is; one "
+        "event with the error ends a failed stream."
     )
 
 

@@ -16,10 +16,10 @@ LINES = "application/x-ndjson"
 
 
 class Parameter(Struct, frozen=True):
-    """In the path, or in the query where it may be left out. `schema` is that of JSON."""
+    """In the path, or in the query or a header, where it may be left out. `schema` is that of JSON."""
 
     name: str
-    place: Literal["path", "query"]
+    place: Literal["path", "query", "header"]
     example: Any
     about: str
     schema: dict[str, Any] = field(default_factory=lambda: {"type": "string"})

@@ -31,9 +31,18 @@ _EXTENSION = (
 )
 
 
+WAIT = Parameter(
+    "x-max-wait-ms", "header", 5_000,
+    "How many milliseconds the call may wait for a free backend, at most QUEUE_SECONDS_MAX; 0: give up at once.",
+    {"type": "integer", "minimum": 0},
+)  # fmt: skip
+"""of every route that asks a backend"""
+
+
 def _plain(path: str, id: str, summary: str, *parameters: Parameter) -> Operation:
     return Operation(
-        method="post", path=path, id=id, summary=summary, tag="plain", family="plain", parameters=parameters,
+        method="post", path=path, id=id, summary=summary, tag="plain", family="plain",
+        parameters=(*parameters, WAIT),
         about="Without `model`, the gateway's default model answers.", limits=True,
         request=GenerateBody, example={"prompt": QUESTION}, answer=plain.Generated,
         streamed=Streamed(LINES, (plain.GeneratedPiece, plain.Generated, plain.ErrorAnswer)), errors=CALL,
@@ -46,32 +55,32 @@ CALLS: tuple[Operation, ...] = (
     Operation(
         method="post", path="/v1/chat/completions", id="chat", summary="OpenAI chat", tag="openai",
         request=openai_chat.ChatCompletionRequest, example={"model": MODEL, "messages": [USER]},
-        about=_EXTENSION, limits=True, answer=openai.ChatCompletion,
+        about=_EXTENSION, limits=True, parameters=(WAIT,), answer=openai.ChatCompletion,
         streamed=Streamed(EVENTS, (openai.ChatCompletionChunk, openai.ErrorAnswer), "[DONE]"), errors=CALL,
     ),
     Operation(
         method="post", path="/v1/completions", id="completions", summary="OpenAI completions", tag="openai",
         request=openai_completions.CompletionRequest, example={"model": MODEL, "prompt": QUESTION},
-        about=_EXTENSION, limits=True, answer=openai.Completion,
+        about=_EXTENSION, limits=True, parameters=(WAIT,), answer=openai.Completion,
         streamed=Streamed(EVENTS, (openai.CompletionChunk, openai.ErrorAnswer), "[DONE]"), errors=CALL,
     ),
     Operation(
         method="post", path="/v1/embeddings", id="embeddings", summary="OpenAI embeddings", tag="openai",
         request=openai_embeddings.EmbeddingsRequest, example={"model": EMBEDDER, "input": ["first", "second"]},
-        about="One vector for each input, as numbers or as base64.", limits=True,
+        about="One vector for each input, as numbers or as base64.", limits=True, parameters=(WAIT,),
         answer=openai.EmbeddingList, errors=CALL,
     ),
     Operation(
         method="post", path="/v1/responses", id="responses", summary="OpenAI responses, stateless", tag="openai",
         request=openai_responses_request.ResponsesRequest, example={"model": MODEL, "input": QUESTION},
         about=f"Nothing is stored: send the whole conversation in `input`. {_EXTENSION}", limits=True,
-        answer=responses.ResponseObject, streamed=Streamed(EVENTS, responses.EVENTS), errors=CALL,
+        parameters=(WAIT,), answer=responses.ResponseObject, streamed=Streamed(EVENTS, responses.EVENTS), errors=CALL,
     ),
     Operation(
         method="post", path="/v1/messages", id="messages", summary="Anthropic messages", tag="anthropic",
         family="anthropic", request=anthropic_request.MessagesRequest,
         example={"model": THINKER, "max_tokens": 1_024, "messages": [USER]},
-        about=_EXTENSION, limits=True, answer=anthropic.Message,
+        about=_EXTENSION, limits=True, parameters=(WAIT,), answer=anthropic.Message,
         streamed=Streamed(EVENTS, anthropic.EVENTS), errors=CALL,
     ),
     Operation(
@@ -83,25 +92,25 @@ CALLS: tuple[Operation, ...] = (
     Operation(
         method="post", path="/api/chat", id="nativeChat", summary="Ollama chat", tag="ollama", family="ollama",
         request=native_chat.ChatRequestBody, example={"model": MODEL, "messages": [USER]},
-        limits=True, answer=ollama.ChatLine,
+        limits=True, parameters=(WAIT,), answer=ollama.ChatLine,
         streamed=Streamed(LINES, (ollama.ChatLine, ollama.ErrorAnswer), unasked=True), errors=CALL,
     ),
     Operation(
         method="post", path="/api/generate", id="nativeGenerate", summary="Ollama generate", tag="ollama",
         family="ollama", request=native_generate.GenerateRequestBody, example={"model": MODEL, "prompt": QUESTION},
-        limits=True, answer=ollama.GenerateLine,
+        limits=True, parameters=(WAIT,), answer=ollama.GenerateLine,
         streamed=Streamed(LINES, (ollama.GenerateLine, ollama.ErrorAnswer), unasked=True), errors=CALL,
     ),
     Operation(
         method="post", path="/api/embed", id="nativeEmbed", summary="Ollama embeddings", tag="ollama",
         family="ollama", request=native_embed.EmbedRequestBody, example={"model": EMBEDDER, "input": ["first"]},
-        limits=True, answer=ollama.Embeddings, errors=CALL,
+        limits=True, parameters=(WAIT,), answer=ollama.Embeddings, errors=CALL,
     ),
     Operation(
         method="post", path="/api/embeddings", id="nativeEmbeddings", summary="One embedding, the older way",
         tag="ollama", family="ollama",
         request=native_embed.EmbeddingsRequestBody, example={"model": EMBEDDER, "prompt": "first"},
-        limits=True, answer=ollama.LegacyEmbedding, errors=CALL,
+        limits=True, parameters=(WAIT,), answer=ollama.LegacyEmbedding, errors=CALL,
     ),
     _plain("/v1/generate", "generate", "A prompt in, its answer out"),
     _plain("/generate", "generatePlain", "The same, for older clients"),

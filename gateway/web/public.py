@@ -10,7 +10,7 @@ from msgspec import Struct
 
 from gateway.core import pricing
 from gateway.core.call import Account, Level, Statement
-from gateway.core.routing import Backend
+from gateway.core.routing import WHOLE_NODE, Backend
 from gateway.ports import Fleet, Inspector, Library
 from gateway.telemetry.metrics import CONTENT_TYPE, Metrics
 from gateway.web import headers
@@ -60,7 +60,7 @@ class Readiness(Struct, kw_only=True):
     redis: Literal["ok", "away"]
     keys: Literal["loaded", "loading", "unknown"]
     postgres: Literal["ok", "away"]
-    backends: dict[str, Literal["up", "down"]]
+    backends: dict[str, Literal["up", "down", "ejected"]]
 
 
 class Window(Struct):
@@ -156,9 +156,16 @@ async def ready(request: Requested) -> Response[Readiness]:
         redis="ok" if answers else "away",
         keys="loaded" if redis is True else "loading" if answers else "unknown",
         postgres="away" if isinstance(database, Exception) else "ok",
-        backends={backend.name: "up" if backend.healthy else "down" for backend in deps.snapshot()},
+        backends={backend.name: _state(backend) for backend in deps.snapshot()},
     )
     return Response(state, status_code=200 if state.ready else 503)
+
+
+def _state(backend: Backend) -> Literal["up", "down", "ejected"]:
+    """An ejected one answers probes, and gets no calls all the same."""
+    if not backend.healthy:
+        return "down"
+    return "ejected" if WHOLE_NODE in backend.ejected else "up"
 
 
 @get("/metrics", operation_id="metrics", summary="Prometheus metrics", tags=["service"], sync_to_thread=False)

@@ -71,9 +71,9 @@ class Reply:
             await self._send({"type": "http.response.body", "body": b""})
 
     def _about(self, out: Outbox) -> Headers:
-        """Of an admitted call: its key's limits and, where the operator shows it, its way."""
+        """Of an admitted call: its key's limits, its place in the line and, where the operator shows it, its way."""
         limits = headers.of_admission(out.admission, self._output_tokens_wanted)
-        return limits + (headers.of_trip(out.trip) if self._routing_headers else [])
+        return limits + headers.of_place(out.place) + (headers.of_trip(out.trip) if self._routing_headers else [])
 
     async def _start(self, status: int, content_type: bytes, more: Headers) -> None:
         ids = [(name, self._call_id.encode()) for name in self._dialect.request_id_headers]

@@ -7,7 +7,8 @@ SELECT count(*) FROM tiers;
 
 -- name: create_tier
 -- No row: the name is taken.
-INSERT INTO tiers (name, multiplier_milli, limits) VALUES ($1, $2, $3) ON CONFLICT (name) DO NOTHING RETURNING *;
+INSERT INTO tiers (name, multiplier_milli, limits, weight) VALUES ($1, $2, $3, $4)
+ON CONFLICT (name) DO NOTHING RETURNING *;
 
 -- name: lock_tier
 SELECT name FROM tiers WHERE name = $1 FOR NO KEY UPDATE;
@@ -26,7 +27,7 @@ SELECT * FROM tiers ORDER BY name LIMIT $1;
 SELECT * FROM tiers WHERE name = ANY ($1::text[]);
 
 -- name: update_tier
-UPDATE tiers SET multiplier_milli = $2, limits = $3, updated_at = clock_timestamp() WHERE name = $1;
+UPDATE tiers SET multiplier_milli = $2, limits = $3, weight = $4, updated_at = clock_timestamp() WHERE name = $1;
 
 -- name: has_keys_of_tier
 -- A key that joins at this moment is not seen; its row and this one's removal exclude each other all the same.

@@ -5,11 +5,14 @@ from typing import Any
 
 import httpx
 
+from gateway.state import keyspace
 from tests.world import ADMIN_SECRET, World, bearer, chat
 
 CHAT = "/v1/chat/completions"
 SOON_S = 10.0
 POLL_S = 0.02
+OF_PROBES = ("registry", "nodes", "changes", "turns")
+"""keys of the fleet that replicas write by themselves, when they look at its nodes"""
 
 
 class Operator:
@@ -68,6 +71,13 @@ class Operator:
         async with asyncio.timeout(SOON_S):
             while (await self.call(key)).status_code != status:
                 await asyncio.sleep(POLL_S)
+
+
+async def everything(world: World, *, fleet: bool = True) -> dict[str, Any]:
+    """Every key of Redis and its bytes, but for what probes write; `fleet` False: but for all that is of the fleet."""
+    others = [name for name in keyspace.fleet() if not fleet or name.endswith(OF_PROBES)]
+    names = sorted(set(await world.redis.keys()) - set(others))
+    return {name: await world.redis.execute_command("DUMP", name, NEVER_DECODE=True) for name in names}
 
 
 def _good(reply: httpx.Response, status: int) -> dict[str, Any]:

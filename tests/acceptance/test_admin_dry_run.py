@@ -7,7 +7,7 @@ import pytest
 from gateway.core.limits import BYTES_PER_TOKEN_EXPECTED
 from gateway.dev.fake_ollama import FakeOllama
 from tests.acceptance.conftest import Start
-from tests.acceptance.operators import Operator
+from tests.acceptance.operators import Operator, everything
 from tests.world import World
 
 TEXT = "Why is the sky blue? One sentence."
@@ -26,18 +26,12 @@ async def alone(world: World) -> Operator:
     return Operator(world)
 
 
-async def everything(world: World) -> dict[str, Any]:
-    """Every key of Redis and its bytes."""
-    names = sorted(await world.redis.keys())
-    return {name: await world.redis.execute_command("DUMP", name, NEVER_DECODE=True) for name in names}
-
-
 async def dry(operator: Operator, key: dict[str, Any], **more: Any) -> dict[str, Any]:
     body = {"key_id": key["id"], "model": MODEL, "prompt_bytes": len(TEXT), "max_tokens": 50} | more
-    before = await everything(operator.world)
+    before = await everything(operator.world, fleet=False)
     reply = await operator.ask("POST", "/limits/dry-run", body)
     assert reply.status_code == 200, reply.text
-    assert await everything(operator.world) == before, "it changed something"
+    assert await everything(operator.world, fleet=False) == before, "it changed something"
     return dict(reply.json())
 
 

@@ -27,7 +27,7 @@ PULL = "POST /v1/models/pull"
 
 
 class Entry(Struct, frozen=True):
-    """What a route answers those who may ask. `{key}`, `{team}`, `{tier}`, `{price}` stand for what is there."""
+    """What a route answers those who may ask. `{key}` and `{team}` stand for what is there."""
 
     status: int
     body: dict[str, Any] | None = None
@@ -58,7 +58,20 @@ EXPECTED: dict[str, Entry] = {
     "POST /admin/credits": Entry(201, {"id": "x", "key_id": "{key}", "credits": 1}),
     "GET /admin/credits": Entry(200),
     "GET /admin/credits/reconcile": Entry(200),
+    "POST /admin/backends": Entry(201, {"name": "another", "url": "http://127.0.0.1:9/x"}),
+    "GET /admin/backends": Entry(200),
+    "GET /admin/backends/{name}": Entry(200),
+    "PATCH /admin/backends/{name}": Entry(200, {"draining": True}),
+    "DELETE /admin/backends/{name}": Entry(200),
+    "POST /admin/aliases": Entry(201, {"name": "another", "targets": ["llama3.2:3b"]}),
+    "GET /admin/aliases": Entry(200),
+    "GET /admin/aliases/{name}": Entry(200),
+    "PATCH /admin/aliases/{name}": Entry(200, {"context_tokens": 4096}),
+    "DELETE /admin/aliases/{name}": Entry(200),
     "POST /admin/limits/dry-run": Entry(200, {"key_id": "{key}", "model": "llama3.2:3b", "prompt_tokens": 1}),
+    "POST /admin/explain": Entry(
+        200, {"key_id": "{key}", "body": {"model": "llama3.2:3b", "messages": [{"role": "user", "content": "x"}]}}
+    ),
     "GET /admin/audit": Entry(200),
     PULL: Entry(200, {"model": "tinyllama", "stream": False}),
 }
@@ -118,7 +131,7 @@ class Things:
         self._ids = ids
 
     def path(self, route: str) -> str:
-        names = {"key_id": "key", "team_id": "team", "name": "tier", "price_id": "price"}
+        names = {"key_id": "key", "team_id": "team", "name": route.split("/")[2], "price_id": "price"}
         return re.sub(r"{(\w+)}", lambda found: self._ids[names[found[1]]], route.partition(" ")[2])
 
     def body(self, entry: Entry) -> bytes:
@@ -137,14 +150,18 @@ async def things(world: World, number: int, url: str = "") -> Things:
     key, team = await made("api-keys", label="x"), await made("teams", label="x")
     tier = await made("tiers", name=f"tier-{number}")
     price = await made("prices", model=f"m{number}", valid_from="2999-01-01T00:00:00Z", per_request=1)
-    return Things(key=key["id"], team=team["id"], tier=tier["name"], price=str(price["id"]))
+    backend = await made("backends", name=f"node-{number}", url=f"http://127.0.0.1:9/{number}")
+    alias = await made("aliases", name=f"alias-{number}", targets=["llama3.2:3b"])
+    ids = {"key": key["id"], "team": team["id"], "price": str(price["id"])}
+    return Things(**ids, tiers=tier["name"], backends=backend["name"], aliases=alias["name"])
 
 
 async def everything(world: World) -> list[Any]:
     """All that the admin API could change."""
     connection = await asyncpg.connect(world.database_url)
     try:
-        tables = ("api_keys", "api_key_secrets", "teams", "tiers", "prices", "credit_grants", "audit_log")
+        tables = ("api_keys", "api_key_secrets", "teams", "tiers", "prices", "credit_grants", "audit_log", "backends")
+        tables += ("model_aliases",)
         return [await connection.fetch(f"SELECT t::text FROM {table} AS t ORDER BY 1") for table in tables]
     finally:
         await connection.close()
@@ -193,7 +210,11 @@ async def test_both_secrets_open_every_route(start: Start, fake: FakeOllama) -> 
                 there = await things(world, 2 * number + (secret == PREVIOUS))
                 body = there.body(entry)
                 if secret == PREVIOUS:
-                    body = body.replace(b'"another"', b'"one-more"').replace(b'"id": "x"', b'"id": "y"')
+                    body = (
+                        body.replace(b'"another"', b'"one-more"')
+                        .replace(b'"id": "x"', b'"id": "y"')
+                        .replace(b":9/x", b":9/y")
+                    )
                 headers = {"Content-Type": "application/json", "X-Admin-Secret": secret}
                 status, answer = await raw.send(route.partition(" ")[0], there.path(route), headers, body)
                 assert status == entry.status, (route, secret == PREVIOUS, answer)

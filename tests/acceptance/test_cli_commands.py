@@ -166,9 +166,10 @@ async def test_tiers_and_prices(run: Run, ask: Ask) -> None:
         600,
         "inherit",
     )
-    assert re.search(r"^batch +0.5 +rate_limit_per_min 600 +\d{4}-", await text(run, "tiers", "list"), re.MULTILINE)
-    changed = await ask("tiers", "update", "batch", "--multiplier", "1.5", "--rate-limit-per-min", "inherit")
-    assert (changed["multiplier"], changed["rate_limit_per_min"]) == (1.5, "inherit")
+    assert re.search(r"^batch +0.5 +1 +rate_limit_per_min 600 +\d{4}-", await text(run, "tiers", "list"), re.MULTILINE)
+    update = ("tiers", "update", "batch", "--multiplier", "1.5", "--rate-limit-per-min", "inherit", "--weight", "3")
+    changed = await ask(*update)
+    assert (changed["multiplier"], changed["rate_limit_per_min"], changed["weight"]) == (1.5, "inherit", 3)
     assert re.search(r"^price times +1.5$", await text(run, "tiers", "show", "batch"), re.MULTILINE)
     assert await text(run, "tiers", "remove", "batch") == "removed batch\n"
     gone = await run("tiers", "show", "batch")
@@ -183,6 +184,40 @@ async def test_tiers_and_prices(run: Run, ask: Ask) -> None:
     assert len((await ask("prices", "list", "--model", "llama3.2:3b"))["data"]) == 1
     assert (await run("prices", "remove", str(now["id"]))).returncode == 1
     assert await text(run, "prices", "remove", str(later["id"])) == f"removed {later['id']}\n"
+
+
+async def test_nodes_are_added_drained_and_removed(run: Run, ask: Ask, world: World, tmp_path: Path) -> None:
+    (first,) = (await ask("backends"))["data"]
+    assert first["source"] == "settings"
+    (tmp_path / "bearer").write_text("the-bearer-of-the-node\n")
+    add = ("backends", "add", "http://127.0.0.1:9/", "--name", "gpu-1", "--slots", "3", "--tag", "a", "--tag", "b")
+    made = await ask(*add, "--bearer-file", "bearer", "--draining")
+    assert (made["name"], made["url"], made["slots"], made["tags"]) == ("gpu-1", "http://127.0.0.1:9", 3, ["a", "b"])
+    assert (made["has_bearer"], made["draining"], made["source"]) == (True, True, "admin")
+    for listed in (await text(run, "backends"), await text(run, "backends", "list")):
+        assert re.search(r"^gpu-1 +(new|down) +0/3 +100 ", listed, re.MULTILINE)
+    shown = await text(run, "backends", "show", "gpu-1")
+    assert re.search(r"^bearer +set$", shown, re.MULTILINE) and "the-bearer" not in shown
+    assert (await ask("backends", "undrain", "gpu-1"))["draining"] is False
+    assert (await ask("backends", "drain", first["name"]))["state"] == "draining"
+    changed = await ask("backends", "set", "gpu-1", "--weight", "7", "--no-bearer", "--no-tags")
+    assert (changed["weight"], changed["has_bearer"], changed["tags"], changed["slots"]) == (7, False, [], 3)
+    assert await text(run, "backends", "remove", "gpu-1") == "removed gpu-1\n"
+    assert await text(run, "backends", "remove", first["name"]) == f"removed {first['name']}\n"
+    fixed = await run("backends", "remove", first["name"])
+    assert fixed.returncode == 1 and "OLLAMA_BASE_URL" in fixed.stderr
+
+
+async def test_aliases_are_set_and_replaced(run: Run, ask: Ask) -> None:
+    set_fast = ("aliases", "set", "Fast", "llama3.2:3b", "qwen3:4b")
+    made = await ask(*set_fast, "--option", "temperature=0.5", "--option", "stop=END", "--context", "4096")
+    assert (made["name"], made["targets"]) == ("fast:latest", ["llama3.2:3b", "qwen3:4b"])
+    assert (made["options"], made["context_tokens"]) == ({"temperature": 0.5, "stop": ["END"]}, 4096)
+    again = await ask(*set_fast[:4])
+    assert (again["targets"], again["options"], again["context_tokens"]) == (["llama3.2:3b"], {}, None)
+    assert re.search(r"^fast:latest +llama3.2:3b +llama3.2:3b +- +-$", await text(run, "aliases", "list"), re.MULTILINE)
+    assert await text(run, "aliases", "remove", "fast") == "removed fast\n"
+    assert (await ask("aliases", "list"))["data"] == []
 
 
 async def test_grants_are_made_once_and_listed(run: Run, ask: Ask) -> None:
@@ -271,6 +306,13 @@ async def test_what_goes_wrong_is_said_in_a_line(run: Run, world: World) -> None
         (("tiers", "create", "basic"), {}, 1, "(conflict)"),
         (("keys", "update", "nobody"), {}, 2, "nothing to change"),
         (("prices", "add", "*"), {}, 2, "at least one part"),
+        (("backends", "add", "ftp://x"), {}, 1, "(invalid_request)"),
+        (("backends", "add", "http://x", "--bearer-file", "none-such"), {}, 2, "none-such cannot be read"),
+        (("backends", "set", "x"), {}, 2, "nothing to change"),
+        (("backends", "set", "x", "--tag", "a", "--no-tags"), {}, 2, "not both"),
+        (("backends", "drain", "x"), {}, 1, "(backend_not_found)"),
+        (("aliases", "set", "a b", "m"), {}, 1, "(invalid_request)"),
+        (("aliases", "remove", "x"), {}, 1, "(alias_not_found)"),
     ]
     for argv, env, code, words in cases:
         done = await run(*argv, **env)
@@ -294,6 +336,10 @@ async def test_what_goes_wrong_is_said_in_a_line(run: Run, world: World) -> None
         ("credits", "grant", "--credits", "1"),
         ("credits", "grant", "--credits", "1", "--key", "a", "--team", "b"),
         ("prices", "remove", "one"),
+        ("backends", "add"),
+        ("backends", "add", "http://x", "--bearer", "secret"),
+        ("aliases", "set", "fast"),
+        ("aliases", "set", "fast", "m", "--option", "temperature"),
     ],
 )
 def test_what_is_asked_wrongly_is_refused_before_anything_is_sent(
@@ -324,7 +370,7 @@ def test_readme_lists_every_command_and_action() -> None:
 
 
 def test_every_action_has_a_help_with_an_example() -> None:
-    for command in ("keys", "teams", "tiers", "prices", "credits", "audit"):
+    for command in ("keys", "teams", "tiers", "prices", "credits", "backends", "aliases", "audit"):
         for action, parser in actions_of(command).items():
             start = f"llm-gateway {command} {action}".strip()
             assert f"example:\n  {start}" in parser.format_help()
@@ -335,9 +381,9 @@ def test_every_action_has_a_help_with_an_example() -> None:
 
 async def test_the_walk_through_in_readme(world: World, tmp_path: Path) -> None:
     """Its lines as they stand there, in one shell; `llm-gateway` is on the path, as after `make install`."""
-    section = README.split("\n## Administer\n")[1].split("\n## ")[0]
-    script = "\n".join(line[4:] for line in section.splitlines() if line.startswith("    "))
-    assert script.count("llm-gateway ") >= 12
+    sections = [README.split(f"\n## {heading}\n")[1].split("\n## ")[0] for heading in ("Administer", "The fleet")]
+    script = "\n".join(line[4:] for line in "\n".join(sections).splitlines() if line.startswith("    "))
+    assert script.count("llm-gateway ") >= 21
     program = tmp_path / "llm-gateway"
     program.write_text(f'#!/bin/sh\nexec "{sys.executable}" -m gateway "$@"\n')
     program.chmod(0o755)
@@ -353,5 +399,13 @@ async def test_the_walk_through_in_readme(world: World, tmp_path: Path) -> None:
         subprocess.run, command, env=env, cwd=tmp_path, capture_output=True, text=True, timeout=RUN_S
     )
     assert (done.returncode, done.stderr) == (0, ""), done
-    for words in ("\nllm_", "admitted: ", "granted 50 credits", "all credits agree", " rotate ", "revoked "):
+    for words in (
+        "\nllm_",
+        "admitted: ",
+        "granted 50 credits",
+        "all credits agree",
+        " rotate ",
+        "revoked ",
+        "removed gpu-7",
+    ):
         assert words in done.stdout, done.stdout

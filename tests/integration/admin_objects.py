@@ -6,8 +6,10 @@ from typing import Any
 
 from msgspec.structs import replace
 
+from gateway.admin.aliases import AliasStore
 from gateway.admin.audit import AuditEntry, AuditStore
 from gateway.admin.author import Author
+from gateway.admin.backends import BackendStore
 from gateway.admin.credits import CreditStore
 from gateway.admin.keys import KeyStore
 from gateway.admin.postgres import Postgres, open_pool
@@ -72,6 +74,8 @@ class Stores:
         self.tiers = TierStore(postgres)
         self.prices = PriceStore(postgres)
         self.credits = CreditStore(postgres)
+        self.backends = BackendStore(postgres)
+        self.aliases = AliasStore(postgres)
         self.audit = AuditStore(postgres)
 
     async def entries(self, object: str | None = None) -> list[AuditEntry]:

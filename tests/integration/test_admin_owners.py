@@ -10,7 +10,7 @@ from gateway.admin import cursor
 from gateway.admin import tiers as tiers_module
 from gateway.admin.author import Made
 from gateway.core.limits import Limits, ModelLimits
-from gateway.core.record import Tier
+from gateway.core.record import TIER_WEIGHT_MAX, Tier
 from gateway.errors import BadRequest, Conflict, TeamNotFound, TierNotFound
 from tests.integration.admin_objects import AT_MS, BY, Stores, beside, by, opened, record, team
 
@@ -128,14 +128,16 @@ async def test_the_tiers_that_come_with_the_schema(stores: Stores) -> None:
 
 
 async def test_a_tier_comes_out_as_it_went_in(stores: Stores) -> None:
-    made = (await stores.tiers.create(by("k"), Tier(name="lab", multiplier_milli=1_500, limits=LIMITS))).what
-    assert (made.name, made.multiplier_milli, made.limits) == ("lab", 1_500, LIMITS)
+    made = (await stores.tiers.create(by("k"), Tier(name="lab", multiplier_milli=1_500, limits=LIMITS, weight=9))).what
+    assert (made.name, made.multiplier_milli, made.limits, made.weight) == ("lab", 1_500, LIMITS, 9)
     assert await stores.tiers.get("lab") == made
     assert await stores.tiers.create(by("k"), Tier(name="lab")) == Made(made, True)
     with pytest.raises(Conflict, match="that name"):
         await stores.tiers.create(BY, Tier(name="lab"))
     with pytest.raises(BadRequest, match="tiers_name_form"):
         await stores.tiers.create(BY, Tier(name="a b"))
+    with pytest.raises(BadRequest, match="tiers_weight_range"):
+        await stores.tiers.create(BY, Tier(name="c", weight=TIER_WEIGHT_MAX + 1))
     with pytest.raises(BadRequest, match="tiers_multiplier_range"):
         await stores.tiers.create(BY, Tier(name="c", multiplier_milli=100_001))
     for nobody in ("gold", "\0", "½", ""):

@@ -17,8 +17,9 @@ from gateway.errors import KeysNotLoaded, LimitsUnavailable, StoreUnavailable
 from gateway.state import client, keyspace
 from gateway.state.client import Pipe
 from gateway.state.directory import KeyDirectory
-from gateway.state.functions import Functions
+from gateway.state.functions import Functions, fleet_source
 from gateway.state.ledger import RedisLedger
+from gateway.state.registry import RegistryDirectory
 from tests.integration.admin_objects import BY, Stores, beside, opened, team
 from tests.integration.usage_events import event, fields
 from workers.store import UsageStore
@@ -80,7 +81,14 @@ async def books(database_url: str, redis_url: str) -> AsyncIterator[Books]:
 
 async def made(stores: Stores, pipe: Pipe) -> Books:
     directory = KeyDirectory(pipe, Functions(pipe), SHARDS)
-    publisher = Publisher(stores.keys, stores.teams, stores.prices, directory)
+    publisher = Publisher(
+        keys=stores.keys,
+        teams=stores.teams,
+        prices=stores.prices,
+        backends=stores.backends,
+        directory=directory,
+        fleet=RegistryDirectory(Functions(pipe, fleet_source())),
+    )
     shared = (await stores.teams.create(BY, team(1), 50 * CREDIT)).what
     key = (await stores.keys.create(BY, beside(shared)[0], 10 * CREDIT)).what
     key = await stores.keys.change(BY, key.id, lambda one: replace(one, team_id=shared.id))

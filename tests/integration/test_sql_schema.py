@@ -12,6 +12,7 @@ import pytest
 
 import sql
 from gateway.admin.row import limits_json
+from gateway.core import fleet
 from gateway.core.addresses import network
 from gateway.core.limits import (
     CONCURRENCY_MAX,
@@ -173,6 +174,8 @@ async def test_partitions_are_cut_at_midnight_utc_whatever_the_session_thinks(da
 
 KEY = "INSERT INTO api_keys (id) VALUES ('a')"
 SECRET = "INSERT INTO api_key_secrets (api_key_id, digest, last_four) VALUES ('a', repeat('0', 64), 'abcd')"
+BACKEND = "INSERT INTO backends (name, url) VALUES ('n', 'http://n:1')"
+ALIAS = "INSERT INTO model_aliases (name, targets) VALUES ('fast:latest', '{llama3.2:3b}')"
 TEAM = "INSERT INTO teams (id) VALUES ('t')"
 GRANT = "INSERT INTO credit_grants (id, api_key_id, amount_micro, granted_by) VALUES ('g', 'a', 5, 'admin')"
 AUDIT = "INSERT INTO audit_log (actor, action, object, request_id) VALUES ('admin', 'create', 'key:a', 'r')"
@@ -183,6 +186,8 @@ ROW_OF = {
     "tiers": [],
     "prices": [],
     "credit_grants": [],
+    "backends": [BACKEND],
+    "model_aliases": [ALIAS],
 }
 
 
@@ -205,6 +210,7 @@ async def test_a_changed_row_gets_a_new_version_whoever_changes_it(database: asy
         "UPDATE api_key_secrets SET expires_at = now()",
         "UPDATE tiers SET multiplier_milli = 5",
         "UPDATE tiers SET limits = jsonb_build_object('burst', 3)",
+        "UPDATE tiers SET weight = 2",
     ],
 )
 async def test_what_a_key_depends_on_changes_its_version_too(database: asyncpg.Connection, change: str) -> None:
@@ -224,6 +230,18 @@ async def test_every_change_of_prices_makes_a_new_list(database: asyncpg.Connect
         before = await database.fetchval("SELECT version FROM price_list")
         await database.execute(change)
         assert await database.fetchval("SELECT version FROM price_list") == before + 1
+
+
+@pytest.mark.parametrize(
+    ("row", "table", "column"), [(BACKEND, "backends", "weight"), (ALIAS, "model_aliases", "context_tokens")]
+)
+async def test_every_change_of_the_fleet_makes_a_new_version(
+    database: asyncpg.Connection, row: str, table: str, column: str
+) -> None:
+    for change in (row, f"UPDATE {table} SET {column} = 7", f"DELETE FROM {table}", f"TRUNCATE {table}"):
+        before = await database.fetchval("SELECT version FROM fleet")
+        await database.execute(change)
+        assert await database.fetchval("SELECT version FROM fleet") == before + 1
 
 
 @pytest.mark.parametrize("table", ["credit_grants", "audit_log"])
@@ -260,6 +278,25 @@ async def test_the_ledger_and_the_audit_log_only_grow(database: asyncpg.Connecti
         ("teams", "id = 'a b'", "teams_id_form"),
         ("tiers", "name = 'a b'", "tiers_name_form"),
         ("tiers", "multiplier_milli = -1", "tiers_multiplier_range"),
+        ("tiers", "weight = 0", "tiers_weight_range"),
+        ("tiers", "weight = 101", "tiers_weight_range"),
+        ("backends", "name = 'a/b'", "backends_name_form"),
+        ("backends", "name = '.'", "backends_name_form"),
+        ("backends", "url = 'ftp://n'", "backends_url_form"),
+        ("backends", "url = 'http://me:secret@n'", "backends_url_form"),
+        ("backends", "url = 'http://n/?a'", "backends_url_form"),
+        ("backends", "url = 'http://n/' || repeat('x', 500)", "backends_url_form"),
+        ("backends", f"slots = {fleet.SLOTS_MAX + 1}", "backends_slots_range"),
+        ("backends", "slots = 0", "backends_slots_range"),
+        ("backends", f"weight = {fleet.WEIGHT_MAX + 1}", "backends_weight_range"),
+        ("backends", "tags = '{a b}'", "backends_tags_form"),
+        ("backends", "bearer = 'a b'", "backends_bearer_form"),
+        ("backends", f"bearer = repeat('x', {fleet.BEARER_CHARS_MAX + 1})", "backends_bearer_form"),
+        ("backends", f"ca_pem = repeat('x', {fleet.CA_CHARS_MAX + 1})", "backends_ca_pem_short"),
+        ("model_aliases", "name = 'Fast'", "model_aliases_name_form"),
+        ("model_aliases", "targets = '{}'", "model_aliases_targets_form"),
+        ("model_aliases", "options = '[]'", "model_aliases_options_form"),
+        ("model_aliases", f"context_tokens = {fleet.CONTEXT_TOKENS_MAX + 1}", "model_aliases_context_tokens_range"),
         ("prices", "per_request_micro = -1", "prices_range"),
         ("prices", "valid_from = 'infinity'", "prices_valid_from_finite"),
     ],

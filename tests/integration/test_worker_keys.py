@@ -5,6 +5,7 @@ import io
 from collections.abc import AsyncIterator, Callable
 from typing import Any
 
+import msgspec
 import pytest
 from msgspec.structs import replace
 
@@ -13,6 +14,7 @@ from gateway.admin.credits import Grant
 from gateway.admin.postgres import open_pool
 from gateway.admin.prices import NewPrice
 from gateway.admin.publisher import Publisher
+from gateway.core.fleet import Alias, Node, Registry
 from gateway.core.keys import shard_of
 from gateway.core.limits import Limits
 from gateway.core.pricing import PriceList
@@ -21,7 +23,8 @@ from gateway.errors import LimitsUnavailable, Unavailable
 from gateway.state import keyspace
 from gateway.state.client import Pipe, connect
 from gateway.state.directory import KeyDirectory
-from gateway.state.functions import Functions
+from gateway.state.functions import Functions, fleet_source
+from gateway.state.registry import RegistryDirectory
 from gateway.telemetry.logs import Log
 from tests.integration.admin_objects import BY, Stores, beside, record, secret, team
 from tests.integration.usage_events import event
@@ -44,14 +47,23 @@ class Fleet:
         self.stores = stores
         self.directory = KeyDirectory(pipe, Functions(pipe), SHARDS)
         self.clock = RedisClock(pipe)
-        self.publisher = Publisher(stores.keys, stores.teams, stores.prices, self.directory)
+        self.registry = RegistryDirectory(Functions(pipe, fleet_source()))
+        self.publisher = Publisher(
+            keys=stores.keys,
+            teams=stores.teams,
+            prices=stores.prices,
+            backends=stores.backends,
+            directory=self.directory,
+            fleet=self.registry,
+        )
         self.out = io.StringIO()
         self.log = Log(lambda: 0.0, self.out)
 
     def hydrator(self, **parts: Any) -> Hydrator:
         stores = self.stores
-        usual = {"keys": stores.keys, "teams": stores.teams, "prices": stores.prices, "directory": self.directory}
-        return Hydrator(**(usual | {"clock": self.clock} | parts), shards=SHARDS, log=self.log)
+        usual = {"keys": stores.keys, "teams": stores.teams, "prices": stores.prices, "backends": stores.backends}
+        usual |= {"directory": self.directory, "fleet": self.registry, "clock": self.clock}
+        return Hydrator(**(usual | parts), shards=SHARDS, log=self.log)
 
     async def make(self, key: ApiKey, opening_micro: int | None = None) -> ApiKey:
         return (await self.stores.keys.create(BY, key, opening_micro)).what
@@ -70,6 +82,11 @@ class Fleet:
 
     async def prices(self, shard: int) -> dict[bytes, bytes]:
         return dict(await self.pipe.call("HGETALL", keyspace.prices(shard)))
+
+    async def told_fleet(self) -> Registry | None:
+        """The fleet as replicas read it."""
+        document = await self.pipe.call("HGET", keyspace.fleet()[0], "document")
+        return msgspec.json.decode(document, type=Registry) if document else None
 
     async def everything(self) -> dict[bytes, dict[bytes, bytes]]:
         """Every record and account, by name."""
@@ -171,7 +188,9 @@ async def test_after_all_is_lost_everything_comes_back_as_it_was(fleet: Fleet) -
     hydrator = fleet.hydrator()
     await hydrator.run_once()
     before = await fleet.everything()
-    assert len(before) == 6 + SHARDS
+    fleet_keys = [name for name in before if name.startswith(keyspace.FLEET_TAG.encode())]
+    assert len(before) - len(fleet_keys) == 6 + SHARDS
+    assert keyspace.fleet()[0].encode() in fleet_keys
     await fleet.pipe.call("FLUSHALL")
     assert await fleet.ready() == [False] * SHARDS
     await hydrator.run_once()
@@ -212,10 +231,12 @@ async def test_every_kind_of_change_that_never_reached_redis_is_made_good(fleet:
     assert await hydrator.run_once() == 1
     assert (await fleet.known(key.id))[b"digests"] == secret(2).digest.encode() + b":0"
 
-    await stores.tiers.change(BY, "basic", lambda tier: replace(tier, limits=Limits(concurrency=5), multiplier_milli=3))
+    limits = Limits(concurrency=5)
+    await stores.tiers.change(BY, "basic", lambda tier: replace(tier, limits=limits, multiplier_milli=3, weight=4))
     assert await hydrator.run_once() == 1
     known = await fleet.known(key.id)
     assert (known[b"concurrency"], known[b"multiplier"], known[b"rpm"]) == (b"5", b"3", b"20")
+    assert known[b"weight"] == b"4"
 
     await stores.teams.change(BY, owner.id, lambda team: replace(team, limits=Limits(tokens_per_min=9)))
     await stores.credits.grant(BY, Grant(id="g2", team_id=owner.id, amount_micro=8))
@@ -253,6 +274,36 @@ async def test_prices_are_published_when_they_change_and_after_a_while(
     monkeypatch.setattr(hydrate, "WHOLE_EVERY_US", 0)
     await hydrator.run_once()
     assert len(told) == 3
+
+
+async def test_nodes_and_aliases_are_published_when_they_change_and_when_redis_has_lost_them(fleet: Fleet) -> None:
+    stores = fleet.stores
+    hydrator = fleet.hydrator()
+    await hydrator.run_once()
+    empty = await fleet.told_fleet()
+    assert empty is not None and (empty.nodes, empty.aliases) == ((), ())
+    node = (await stores.backends.add(BY, Node(name="n", url="http://n:1", bearer="b", tags=("x",)))).what
+    alias = (await stores.aliases.add(BY, Alias(name="fast:latest", targets=("m:latest",), options={"seed": 1}))).what
+    assert await fleet.told_fleet() == empty
+    await hydrator.run_once()
+    told = await fleet.told_fleet()
+    assert told == await stores.backends.registry()
+    assert told is not None and (told.nodes, told.aliases) == ((node,), (alias,))
+    await fleet.pipe.call("FLUSHALL")
+    assert await fleet.told_fleet() is None
+    await hydrator.run_once()
+    assert await fleet.told_fleet() == told
+
+
+async def test_a_changed_fleet_is_told_at_once_and_never_an_older_one(fleet: Fleet) -> None:
+    await fleet.stores.backends.add(BY, Node(name="n", url="http://n:1"))
+    old = await fleet.stores.backends.registry()
+    await fleet.stores.backends.change(BY, "n", lambda node: replace(node, draining=True), None)
+    await fleet.publisher.fleet()
+    new = await fleet.told_fleet()
+    assert new is not None and new.nodes[0].draining and new.version > old.version
+    await fleet.registry.publish(old)
+    assert await fleet.told_fleet() == new
 
 
 async def test_an_older_version_never_replaces_a_newer_one(fleet: Fleet) -> None:
@@ -443,6 +494,7 @@ async def test_an_outage_is_said_to_be_one(fleet: Fleet) -> None:
         fleet.publisher.team(owner),
         fleet.publisher.tier("basic"),
         fleet.publisher.prices(),
+        fleet.publisher.fleet(),
     ):
         with pytest.raises(LimitsUnavailable):
             await told

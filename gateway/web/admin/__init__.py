@@ -1,1 +1,1 @@
-"""The admin API: keys, teams, tiers, prices, credits. Postgres first, which is the truth, then Redis."""
+"""The admin API: keys, teams, tiers, prices, credits, nodes, aliases. First Postgres, the truth; then Redis."""

@@ -6,7 +6,9 @@ from typing import Any
 from litestar import Request
 from msgspec import Struct
 
+from gateway.admin.aliases import AliasStore
 from gateway.admin.audit import AuditStore
+from gateway.admin.backends import BackendStore
 from gateway.admin.credits import CreditStore
 from gateway.admin.keys import KeyStore
 from gateway.admin.prices import PriceStore
@@ -30,6 +32,8 @@ class AdminDeps(Struct, frozen=True, kw_only=True):
     tiers: TierStore
     prices: PriceStore
     credits: CreditStore
+    backends: BackendStore
+    aliases: AliasStore
     audit: AuditStore
     publisher: Publisher
     reconciler: Reconciler

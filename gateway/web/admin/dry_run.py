@@ -14,6 +14,7 @@ from gateway.core.record import ApiKey
 from gateway.core.routing import OBJECTIONS
 from gateway.errors import AddressNotAllowed, BadRequest, GatewayError, ModelNotFound, ScopeMissing, Unauthorized
 from gateway.state.limiter import INFERENCE, refusal
+from gateway.web import intent
 from gateway.web.admin.deps import AdminDeps, Requested, deps_of
 from gateway.web.admin.key_fields import Name
 from gateway.web.admin.key_views import is_over
@@ -73,12 +74,22 @@ async def dry_run(request: Requested, data: JSONBody[DryRun]) -> Verdict:
     model = names.canonical(data.model)
     if model is None:
         raise BadRequest("This is no name of a model.", param="model")
-    source = None if data.address is None else addresses.digits(data.address)
-    if data.address is not None and source is None:
-        raise BadRequest("This is no address. Write one as 192.0.2.1 or 2001:db8::1.", param="address")
+    source = source_of(data.address)
+    model = intent.meant(deps.fleet, model).model
     key = await deps.keys.get(data.key_id)
     found = await deps.inspector.explain(key.id, model, _estimate(data, deps.output_tokens_max))
-    error = _refusal(deps, key, model, source, found)
+    return verdict(refusal_of(deps, key, model, source, found), found)
+
+
+def source_of(address: str | None) -> str | None:
+    """The address as the gateway compares it. Raises `BadRequest`."""
+    source = None if address is None else addresses.digits(address)
+    if address is not None and source is None:
+        raise BadRequest("This is no address. Write one as 192.0.2.1 or 2001:db8::1.", param="address")
+    return source
+
+
+def verdict(error: GatewayError | None, found: Explanation) -> Verdict:
     return Verdict(
         would_admit=error is None,
         reason=error.code if error else None,
@@ -99,7 +110,7 @@ def _estimate(data: DryRun, output_tokens_max: int) -> Estimate:
     return limits.estimate(prompt_bytes=size or 0, messages=1, images=0, output_max=wanted)
 
 
-def _refusal(deps: AdminDeps, key: ApiKey, model: str, source: str | None, found: Explanation) -> GatewayError | None:
+def refusal_of(deps: AdminDeps, key: ApiKey, model: str, source: str | None, found: Explanation) -> GatewayError | None:
     """What the call would be told, in the order in which admission looks."""
     if not key.enabled or is_over(key.expires_at_ms, deps.now_ms()):
         return Unauthorized()

@@ -4,10 +4,24 @@ from functools import partial
 from typing import Any
 
 from gateway.web import public, pull, pulling
-from gateway.web.admin import audit, credits, dry_run, key_fields, key_views, prices, reconcile, teams, tiers
+from gateway.web.admin import (
+    aliases,
+    audit,
+    backend_fields,
+    backend_views,
+    credits,
+    dry_run,
+    explain,
+    key_fields,
+    key_views,
+    prices,
+    reconcile,
+    teams,
+    tiers,
+)
 from gateway.web.admin.query import PAGE, PAGE_MAX, Removed
 from gateway.web.operation import LINES, Operation, Parameter, Streamed
-from gateway.web.schema.admin_examples import KEY_ID, LATER, TEAM_ID
+from gateway.web.schema.admin_examples import ALIAS, KEY_ID, LATER, NODE, TEAM_ID
 from gateway.web.schema.examples import MODEL
 
 LOOKS = (400, 401, 429, 500, 503)
@@ -40,6 +54,9 @@ KEY = (Parameter("key_id", "path", KEY_ID, "A key's id: the ten characters behin
 TEAM = (Parameter("team_id", "path", TEAM_ID, "A team's id."),)
 TIER = (Parameter("name", "path", "basic", "A tier's name."),)
 PRICE = (Parameter("price_id", "path", 1, "A price's number.", {"type": "integer", "minimum": 1}),)
+
+BACKEND = (Parameter("name", "path", NODE, "A backend's name."),)
+ALIAS_NAME = (Parameter("name", "path", ALIAS, "An alias; it may hold `/` and `:`."),)
 
 KEYS: tuple[Operation, ...] = (
     _admin(
@@ -136,7 +153,7 @@ TIERS: tuple[Operation, ...] = (
     _admin(
         method="patch", path="/admin/tiers/{name}", id="changeTier", summary="Change what is named of a tier",
         about="In force for its keys one after the other, some thousand a second.",
-        parameters=TIER, request=tiers.ChangeTier, example={"multiplier": 2, "tokens_per_min": 20_000},
+        parameters=TIER, request=tiers.ChangeTier, example={"multiplier": 2, "tokens_per_min": 20_000, "weight": 2},
         answer=tiers.TierView, errors=MAKES,
     ),
     _admin(
@@ -185,6 +202,61 @@ MONEY: tuple[Operation, ...] = (
     ),
 )  # fmt: skip
 
+FLEET: tuple[Operation, ...] = (
+    _admin(
+        method="post", path="/admin/backends", id="addBackend", status=201,
+        summary="Add an Ollama node; every replica uses it within a second", about=_ONCE,
+        request=backend_fields.CreateBackend,
+        example={"name": NODE, "url": "https://gpu-1.example.org:11434", "slots": 4, "tags": ["a100"]},
+        answer=backend_views.BackendView, errors=MAKES,
+    ),
+    _admin(
+        method="get", path="/admin/backends", id="listBackends",
+        summary="All nodes by name, and how each stands", parameters=_list(),
+        answer=backend_views.BackendList, errors=LOOKS,
+    ),
+    _admin(
+        method="get", path="/admin/backends/{name}", id="readBackend", summary="One node, and how it stands",
+        parameters=BACKEND, answer=backend_views.BackendView, errors=FINDS,
+    ),
+    _admin(
+        method="patch", path="/admin/backends/{name}", id="changeBackend", summary="Change what is named of a node",
+        about="Also of a node that OLLAMA_BASE_URL names: what is said here then counts instead.",
+        parameters=BACKEND, request=backend_fields.ChangeBackend, example={"draining": True},
+        answer=backend_views.BackendView, errors=MAKES,
+    ),
+    _admin(
+        method="delete", path="/admin/backends/{name}", id="removeBackend",
+        summary="Remove a node; calls that it works on end by themselves",
+        about="Of a node that OLLAMA_BASE_URL names, only what was said of it here; without that it is 409.",
+        parameters=BACKEND, answer=Removed, errors=(*FINDS, 409),
+    ),
+    _admin(
+        method="post", path="/admin/aliases", id="addAlias", status=201,
+        summary="Give models a name: the first of them that can be served answers", about=_ONCE,
+        request=aliases.CreateAlias,
+        example={"name": ALIAS, "targets": [MODEL], "options": {"temperature": 0}, "context_tokens": 8_192},
+        answer=aliases.AliasView, errors=MAKES,
+    ),
+    _admin(
+        method="get", path="/admin/aliases", id="listAliases", summary="All aliases, by name", parameters=_list(),
+        answer=aliases.AliasList, errors=LOOKS,
+    ),
+    _admin(
+        method="get", path="/admin/aliases/{name}", id="readAlias", summary="One alias",
+        parameters=ALIAS_NAME, answer=aliases.AliasView, errors=FINDS,
+    ),
+    _admin(
+        method="patch", path="/admin/aliases/{name}", id="changeAlias", summary="Change what is named of an alias",
+        parameters=ALIAS_NAME, request=aliases.ChangeAlias, example={"context_tokens": None},
+        answer=aliases.AliasView, errors=MAKES,
+    ),
+    _admin(
+        method="delete", path="/admin/aliases/{name}", id="removeAlias", summary="Remove an alias",
+        parameters=ALIAS_NAME, answer=Removed, errors=FINDS,
+    ),
+)  # fmt: skip
+
 REST: tuple[Operation, ...] = (
     _admin(
         method="post", path="/admin/limits/dry-run", id="dryRun",
@@ -192,6 +264,14 @@ REST: tuple[Operation, ...] = (
         request=dry_run.DryRun,
         example={"key_id": KEY_ID, "model": MODEL, "prompt_bytes": 600, "max_tokens": 200},
         answer=dry_run.Verdict, errors=(*FINDS, 413),
+    ),
+    _admin(
+        method="post", path="/admin/explain", id="explainCall",
+        summary="What would become of a real request: limits, backends in order, place in the line; nothing changes",
+        about="`endpoint` is a route that makes models work, and `body` what it takes.",
+        request=explain.Explain,
+        example={"key_id": KEY_ID, "body": {"model": MODEL, "messages": [{"role": "user", "content": "Hi"}]}},
+        answer=explain.Explained, errors=(*FINDS, 413),
     ),
     _admin(
         method="get", path="/admin/audit", id="listAudit", summary="Who changed what, newest first",
@@ -212,4 +292,4 @@ REST: tuple[Operation, ...] = (
     ),
 )  # fmt: skip
 
-ADMIN: tuple[Operation, ...] = (*KEYS, *TEAMS, *TIERS, *MONEY, *REST)
+ADMIN: tuple[Operation, ...] = (*KEYS, *TEAMS, *TIERS, *MONEY, *FLEET, *REST)

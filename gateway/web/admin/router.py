@@ -2,12 +2,15 @@
 
 from litestar import Router
 
+from gateway.web.admin.aliases import AliasController
 from gateway.web.admin.asked import well_formed
 from gateway.web.admin.audit import audit
 from gateway.web.admin.author import Numbered
+from gateway.web.admin.backends import BackendController
 from gateway.web.admin.credits import CreditController
 from gateway.web.admin.deps import Requested
 from gateway.web.admin.dry_run import dry_run
+from gateway.web.admin.explain import explain
 from gateway.web.admin.guard import admins_only
 from gateway.web.admin.keys import KeyController
 from gateway.web.admin.prices import PriceController
@@ -33,8 +36,11 @@ def router() -> Router:
             TierController,
             PriceController,
             CreditController,
+            BackendController,
+            AliasController,
             reconcile,
             dry_run,
+            explain,
             audit,
         ],
         guards=[admins_only],

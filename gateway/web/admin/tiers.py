@@ -10,7 +10,7 @@ from msgspec import UNSET, Meta, Struct, UnsetType
 from msgspec.structs import replace
 
 from gateway.core import pricing
-from gateway.core.record import Tier
+from gateway.core.record import TIER_WEIGHT_MAX, Tier
 from gateway.web.admin import amounts, force, limit_fields, words
 from gateway.web.admin.amounts import Multiplier
 from gateway.web.admin.author import author_of
@@ -22,17 +22,22 @@ from gateway.web.admin.query import PAGE, Limit, Removed
 TIER_CHARS_MAX = 32
 NAME = f"[a-z][a-z0-9-]{{0,{TIER_CHARS_MAX - 1}}}"
 TierName = Annotated[str, Meta(min_length=1, max_length=TIER_CHARS_MAX, extra_json_schema={"pattern": f"^{NAME}$"})]
+Weight = Annotated[int, Meta(ge=1, le=TIER_WEIGHT_MAX)]
 NAME_RULE = f"A tier's name has up to {TIER_CHARS_MAX} small letters, digits and dashes, and begins with a letter."
 
 
 class ChangeTier(LimitFields, kw_only=True, forbid_unknown_fields=True):
-    """Limits for keys that say nothing themselves; "inherit" leaves one to the gateway's default."""
+    """Limits for keys that say nothing themselves; "inherit" leaves one to the gateway's default.
+
+    `weight`: where calls have to wait, a key of weight 3 gets three times the tokens of one of weight 1.
+    """
 
     multiplier: Multiplier | UnsetType = UNSET
+    weight: Weight | UnsetType = UNSET
 
 
 class CreateTier(ChangeTier, kw_only=True, forbid_unknown_fields=True):
-    """A new tier. Calls of its keys cost `multiplier` times the price, 1 unless given."""
+    """A new tier. Calls of its keys cost `multiplier` times the price, 1 unless given, as `weight` is."""
 
     name: TierName
 
@@ -42,6 +47,7 @@ class TierView(OwnLimits, kw_only=True):
 
     name: str
     multiplier: float
+    weight: int
     created_at: datetime
     updated_at: datetime
 
@@ -89,13 +95,16 @@ class TierController(Controller):
 def _changed(tier: Tier, given: ChangeTier) -> Tier:
     """The tier with what is given. Raises `BadRequest`."""
     multiplier = tier.multiplier_milli if given.multiplier is UNSET else amounts.milli(given.multiplier)
-    return replace(tier, limits=limit_fields.changed(tier.limits, given), multiplier_milli=multiplier)
+    weight = tier.weight if given.weight is UNSET else given.weight
+    limits = limit_fields.changed(tier.limits, given)
+    return replace(tier, limits=limits, multiplier_milli=multiplier, weight=weight)
 
 
 def _view(tier: Tier) -> TierView:
     return TierView(
         name=tier.name,
         multiplier=tier.multiplier_milli / pricing.MULTIPLIER_ONE,
+        weight=tier.weight,
         **limit_fields.own(tier.limits),
         created_at=at(tier.created_at_ms),
         updated_at=at(tier.updated_at_ms),

@@ -5,6 +5,7 @@ from typing import Any
 from gateway.web.schema.examples import ACCOUNT, MODEL, USAGE
 
 KEY_ID, TEAM_ID = "0123456789", "9876543210"
+NODE, ALIAS = "gpu-1", "fast:latest"
 LATER = "2999-01-01T00:00:00Z"
 _AT = "2026-11-21T18:31:10Z"
 _TIMES = {"created_at": _AT, "updated_at": _AT}
@@ -54,7 +55,7 @@ _TEAM = {
     "credits": {"balance": 1000.0, "held": 0.0, "granted": 1000.0, "charged": 0.0},
     **_TIMES,
 }
-_TIER = {"name": "basic", "multiplier": 2.0, **_INHERITED, **_TIMES}
+_TIER = {"name": "basic", "multiplier": 2.0, "weight": 1, **_INHERITED, **_TIMES}
 _PRICE = {
     "id": 1,
     "model": MODEL,
@@ -82,7 +83,58 @@ _ENTRY = {
     "after": {"credits_granted": 250.5, "grant": "invoice-2026-11", "amount": 250.5},
     "request_id": "01a2b3c4-d5e6-7f89-8a0b-1c2d3e4f5a6b",
 }
+_BACKEND = {
+    "name": NODE,
+    "url": "https://gpu-1.example.org:11434",
+    "source": "admin",
+    "slots": 4,
+    "weight": 100,
+    "draining": False,
+    "tags": ["a100"],
+    "has_bearer": False,
+    "has_ca": False,
+    "state": "up",
+    "busy": 1,
+    "loading": None,
+    "version": "0.34.2",
+    "warnings": [],
+    "models": 7,
+    "loaded": [MODEL],
+    "ejected": [{"model": "qwen3:8b", "seconds": 8, "failures": 3, "ejections": 1}],
+}
+_NEW_BACKEND = _BACKEND | {"state": "new", "busy": 0, "version": None, "models": 0, "loaded": [], "ejected": []}
+_ALIAS = {
+    "name": ALIAS,
+    "targets": [MODEL],
+    "options": {"temperature": 0.0},
+    "context_tokens": 8_192,
+    "answers": MODEL,
+}
 _MET = {"whose": "key", "limit": "requests", "of": 20, "before": 20, "needs": 1, "after": 19, "wait_seconds": 0}
+
+_VERDICT = {
+    "would_admit": True,
+    "reason": None,
+    "message": None,
+    "retry_after": None,
+    "max_tokens": 200,
+    "price": 1.0,
+    "limits": [_MET],
+}
+_CANDIDATE = {
+    "name": NODE,
+    "reason": None,
+    "rank": 1,
+    "state": "loaded",
+    "finish_ms": 2_400,
+    "busy": 1,
+    "slots": 4,
+    "weight": 100,
+    "equal": True,
+    "load_from": 0,
+    "context_tokens": 8_192,
+}
+_UNFIT = dict.fromkeys(_CANDIDATE) | {"name": "gpu-2", "reason": "ejected", "busy": 0, "slots": 4, "weight": 100}
 
 
 def _page(one: dict[str, Any]) -> dict[str, Any]:
@@ -106,7 +158,7 @@ ADMIN_ANSWERS: dict[str, Any] = {
     "createTier": _TIER | {"name": "gold", "multiplier": 0.5, "rate_limit_per_min": 600},
     "listTiers": _page(_TIER),
     "readTier": _TIER,
-    "changeTier": _TIER | {"tokens_per_min": 20_000},
+    "changeTier": _TIER | {"tokens_per_min": 20_000, "weight": 2},
     "removeTier": {"id": "gold", "removed": True},
     "createPrice": _PRICE,
     "listPrices": _page(_PRICE),
@@ -123,14 +175,33 @@ ADMIN_ANSWERS: dict[str, Any] = {
         "differences": [],
         "overdrawn": [],
     },
-    "dryRun": {
-        "would_admit": True,
-        "reason": None,
-        "message": None,
-        "retry_after": None,
-        "max_tokens": 200,
-        "price": 1.0,
-        "limits": [_MET],
+    "addBackend": _NEW_BACKEND,
+    "listBackends": _page(_BACKEND),
+    "readBackend": _BACKEND,
+    "changeBackend": _BACKEND | {"draining": True, "state": "draining"},
+    "removeBackend": {"id": NODE, "removed": True},
+    "addAlias": _ALIAS,
+    "listAliases": _page(_ALIAS),
+    "readAlias": _ALIAS,
+    "changeAlias": _ALIAS | {"context_tokens": None},
+    "removeAlias": {"id": ALIAS, "removed": True},
+    "dryRun": _VERDICT,
+    "explainCall": {
+        "key": _KEY,
+        "model": MODEL,
+        "alias": None,
+        "prompt_tokens": 9,
+        "admission": _VERDICT,
+        "backends": [_CANDIDATE, _UNFIT],
+        "affinity": NODE,
+        "would": {
+            "place": NODE,
+            "loads": False,
+            "queue_position": None,
+            "depth": None,
+            "about_s": None,
+            "refused": None,
+        },
     },
     "listAudit": _page(_ENTRY),
 }

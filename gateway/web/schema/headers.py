@@ -51,10 +51,15 @@ HEADERS: dict[str, dict[str, Any]] = {
         {"type": "integer", "minimum": 0},
         120,
     ),
+    "x-queue-position": _header(
+        "Where in the waiting line the call was when it came, if it had to wait for a backend; the first is 1.",
+        {"type": "integer", "minimum": 1},
+        3,
+    ),
 }
 """by name, as components"""
 LEVELS = tuple(name for name in HEADERS if "ratelimit" in name)
-OK = 200
+OK, UNAVAILABLE = 200, 503
 WAITING = (429, 503)
 """statuses that may come with Retry-After"""
 
@@ -67,4 +72,5 @@ def listed(status: int, *, levels: bool, anthropic: bool) -> dict[str, Any]:
     names += ["allow"] if status == 405 else []
     names += LEVELS if levels else []
     names += ["x-gateway-max-tokens"] if levels and status == OK else []
+    names += ["x-queue-position"] if (levels and status == OK) or status == UNAVAILABLE else []
     return {name: {"$ref": f"#/components/headers/{name}"} for name in names}
