@@ -39,6 +39,7 @@ class World:
             "ADMIN_SECRET": ADMIN_SECRET,
             "ADMIN_FAILURES_PER_MIN": "1000000",  # every test comes from one address
             "KEY_FAILURES_PER_MIN": "1000000",
+            "OLLAMA_SLOTS": "256",  # nobody waits where a test is not about that
             "DATA_DIR": str(directory),
             **env,
         }
@@ -105,6 +106,19 @@ class World:
             await connection.close()
         assert len(rows) == count
         return [dict(row) for row in rows]
+
+    async def rows_when_settled(self, within_s: float = ROWS_S) -> list[dict[str, Any]]:
+        """All usage rows, oldest first, once no call is open and no event is left: where nobody knows how many."""
+        async with asyncio.timeout(within_s):
+            while await self.leases():
+                await asyncio.sleep(POLL_S)
+            while await self._waiting():
+                await asyncio.sleep(POLL_S)
+        connection = await asyncpg.connect(self.database_url)
+        try:
+            return [dict(row) for row in await connection.fetch("SELECT * FROM usage_logs ORDER BY created_at, id")]
+        finally:
+            await connection.close()
 
     async def leases(self) -> int:
         """How many calls Redis takes for running."""

@@ -4,6 +4,7 @@ import asyncio
 import time
 from collections import Counter
 from collections.abc import Callable
+from typing import Any
 
 import httpx
 from msgspec import Struct
@@ -27,12 +28,13 @@ class Told(Struct):
 
 
 class Crowd:
-    """So many clients with one key, spread over all replicas; each calls until `stop`."""
+    """So many clients with one key, spread over all replicas; each calls until `stop`. `fields`: of every request."""
 
-    def __init__(self, world: World, key: str, clients: int) -> None:
+    def __init__(self, world: World, key: str, clients: int, **fields: Any) -> None:
         self._world = world
         self._key = key
         self._clients = clients
+        self._fields = fields
         self._stopped = False
         self._heard = asyncio.Event()
         self._tasks: list[asyncio.Task[None]] = []
@@ -46,7 +48,16 @@ class Crowd:
         self._stopped = True
         await asyncio.gather(*self._tasks)
 
-    async def until(self, holds: Callable[["Crowd"], bool]) -> None:
+    async def leave(self) -> None:
+        """All clients go at once, without waiting for their answers."""
+        self._stopped = True
+        for task in self._tasks:
+            task.cancel()
+        for outcome in await asyncio.gather(*self._tasks, return_exceptions=True):
+            if isinstance(outcome, Exception):
+                raise outcome
+
+    async def until(self, holds: Callable[["Crowd"], Any]) -> None:
         """Wait for the answer after which it is so."""
         while not holds(self):
             self._heard.clear()
@@ -67,6 +78,6 @@ class Crowd:
         url = self._world.replicas[replica][1] + PATH
         while not self._stopped:
             began_s = time.monotonic()
-            reply = await self._world.http.post(url, headers=bearer(self._key), json=chat())
+            reply = await self._world.http.post(url, headers=bearer(self._key), json=chat(**self._fields))
             self.told.append(Told(began_s, time.monotonic(), replica, reply))
             self._heard.set()

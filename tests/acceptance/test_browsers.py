@@ -7,7 +7,7 @@ from tests.world import bearer, chat
 MINE, OTHER = "https://chat.example.org", "https://evil.example.org"
 PREFLIGHT = {
     "Access-Control-Request-Method": "POST",
-    "Access-Control-Request-Headers": "authorization,content-type,x-stainless-lang",
+    "Access-Control-Request-Headers": "authorization,content-type,x-stainless-lang,x-max-wait-ms",
 }
 
 
@@ -17,12 +17,14 @@ async def test_listed_origins_may_call_and_read_limits_and_others_may_not(start:
         asked = await world.http.options(url, headers={"Origin": MINE, **PREFLIGHT})
         assert asked.status_code == 204
         assert asked.headers["access-control-allow-origin"] == MINE
+        assert "x-max-wait-ms" in asked.headers["access-control-allow-headers"].lower()
         refused = await world.http.options(url, headers={"Origin": OTHER, **PREFLIGHT})
         assert refused.headers.get("access-control-allow-origin") != OTHER
 
         key = await world.create_key()
         reply = await world.http.post(url, headers=bearer(key) | {"Origin": MINE}, json=chat(stream=True))
         assert reply.headers["access-control-allow-origin"] == MINE
+        assert "x-queue-position" in reply.headers["access-control-expose-headers"].lower()
         assert "x-ratelimit-remaining-requests" in reply.headers["access-control-expose-headers"].lower()
         reply = await world.http.post(url, headers=bearer("nonsense") | {"Origin": MINE}, json=chat())
         assert (reply.status_code, reply.headers["access-control-allow-origin"]) == (401, MINE)

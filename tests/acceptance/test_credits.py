@@ -5,6 +5,7 @@ from typing import Any
 
 import httpx
 
+from gateway.core import keys
 from gateway.dev.fake_faults import Behaviour
 from gateway.dev.fake_ollama import FakeOllama
 from tests.acceptance.conftest import Start
@@ -100,7 +101,7 @@ async def test_a_whole_balance_can_be_spent_to_the_last_credit(start: Start, fak
 
 
 async def test_failures_are_refunded_in_full(world: World, fake: FakeOllama) -> None:
-    key = await world.create_key(credits=5)
+    key, other = await world.create_key(credits=5), await world.create_key()
     for failing in (
         Behaviour(status=500),
         Behaviour(error_after_tokens=3),
@@ -110,10 +111,13 @@ async def test_failures_are_refunded_in_full(world: World, fake: FakeOllama) -> 
         fake.behaviour = failing
         streamed = await world.http.post(world.url + PATH, headers=bearer(key), json=chat(stream=True))
         assert streamed.status_code >= 500 or '"error"' in streamed.text
+        fake.behaviour = Behaviour()  # three failures on end, and the gateway would leave the node alone
+        (await world.http.post(world.url + PATH, headers=bearer(other), json=chat())).raise_for_status()
     assert await _credits(world, key) == {"balance": 5, "held": 0, "granted": 5, "charged": 0}
     usage = await world.usage(key)
     assert (usage["monthly_tokens"]["spent"], usage["monthly_tokens"]["held"]) == (0, 0)
-    rows = await world.rows(4)
+    rows = [row for row in await world.rows(8) if row["api_key_id"] == keys.id_of(key)]
+    assert len(rows) == 4
     assert {row["credits_micro"] for row in rows} == {0}
     assert "ok" not in {row["status"] for row in rows}
 

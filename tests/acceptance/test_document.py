@@ -12,6 +12,7 @@ from collections import Counter
 from collections.abc import Callable, Iterator
 from typing import Any
 
+import httpx
 import hypothesis
 import jsonschema_rs
 import msgspec
@@ -101,6 +102,17 @@ MORE: dict[str, tuple[dict[str, Any], ...]] = {
 }
 """what real requests say, so that answers of every shape come back; prompts get the fake's (TOOL) with tools"""
 
+FRESH = {
+    "createTier": "name",
+    "createPrice": "model",
+    "grantCredits": "id",
+    "addBackend": "name",
+    "addAlias": "name",
+}
+"""what has to be new in each request"""
+NOWHERE = "http://127.0.0.1:9"
+"""a node's address where nobody listens"""
+
 Seen = Counter[tuple[str, int, str]]
 """operation id, status, content type; that of a stream that failed ends in BROKEN"""
 
@@ -153,7 +165,10 @@ def _failed(item: dict[str, Any]) -> bool:
 
 
 class Things:
-    """What operators have made: one of everything that stays, and some of each that requests remove."""
+    """What operators have made: one of everything that stays, and some of each that requests remove.
+
+    What is called by a name is kept by its kind, as the path says it.
+    """
 
     def __init__(self, stays: dict[str, str], go: dict[str, list[str]]) -> None:
         self._stays = stays
@@ -164,13 +179,15 @@ class Things:
         """Of a real request: the things that it names are there."""
         path = {one.name: one.example for one in operation.parameters if one.place == "path"}
         left = self._go.get(operation.id, [])
-        return {name: left.pop() if left else self._stays.get(name, value) for name, value in path.items()}
+        kind = operation.path.split("/")[2] if "name" in path else ""
+        return {name: left.pop() if left else self._stays.get(kind or name, value) for name, value in path.items()}
 
     def body(self, operation: Operation) -> dict[str, Any]:
         """The example, about what is there, and under a name that is not taken."""
         self._made += 1
-        fresh = {"createTier": "name", "createPrice": "model", "grantCredits": "id"}.get(operation.id)
+        fresh = FRESH.get(operation.id)
         body = dict(operation.example or {}) | ({fresh: f"made-{self._made}"} if fresh else {})
+        body |= {"url": f"{NOWHERE}/{self._made}"} if operation.id == "addBackend" else {}
         return body | ({"key_id": self._stays["key_id"]} if "key_id" in body else {})
 
 
@@ -182,7 +199,9 @@ async def _things(world: World) -> Things:
     stays = {
         "key_id": await make("api-keys"),
         "team_id": await make("teams"),
-        "name": await make("tiers", name="stays"),
+        "tiers": await make("tiers", name="stays"),
+        "backends": await make("backends", name="stays", url=NOWHERE),
+        "aliases": await make("aliases", name="stays", targets=MODELS),
     }
     numbers = range(BODILESS_EXAMPLES)
     later = {"per_request": 1, "valid_from": "2999-01-01T00:00:00Z"}
@@ -190,6 +209,8 @@ async def _things(world: World) -> Things:
         "revokeApiKey": [await make("api-keys") for _ in numbers],
         "removeTeam": [await make("teams") for _ in numbers],
         "removeTier": [await make("tiers", name=f"goes-{number}") for number in numbers],
+        "removeBackend": [await make("backends", name=f"goes-{n}", url=f"{NOWHERE}/goes/{n}") for n in numbers],
+        "removeAlias": [await make("aliases", name=f"goes-{number}", targets=MODELS) for number in numbers],
         "removePrice": [await make("prices", model=f"goes-{number}", **later) for number in numbers],
     }
     return Things(stays, go)
@@ -293,7 +314,11 @@ def _drive(document: dict[str, Any], url: str, key: str, things: Things) -> Seen
 
         def ask(case: Any, way: Way = way) -> None:
             reply = case.call(headers=headers)
-            seen[way.operation.id, reply.status_code, way.check(case, reply)] += 1
+            kind = way.check(case, reply)
+            seen[way.operation.id, reply.status_code, kind] += 1
+            if kind.endswith(BROKEN):  # three on end, and the only node would be ejected
+                body = {"prompt": QUESTION, "model": (way.operation.example or {}).get("model", MODELS[0])}
+                httpx.post(f"{url}/generate", headers=headers, json=body).raise_for_status()
 
         count = -(-EXAMPLES // len(rich)) if way in rich else BODILESS_EXAMPLES
         _tried(_generated(way, GenerationMode.POSITIVE), count // 3, ask)

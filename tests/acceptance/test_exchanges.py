@@ -18,7 +18,7 @@ from gateway.dev.fake_faults import Behaviour
 from gateway.dev.fake_ollama import FakeOllama
 from tests import exchanges
 from tests.exchanges import Meaning
-from tests.world import World, bearer
+from tests.world import World, bearer, chat
 
 PROBES_S = 15
 Exchange = dict[str, Any]
@@ -144,10 +144,18 @@ async def test_native_answers_keep_their_meaning_in_every_dialect(world: World, 
             _same(f"{exchange['name']} as {tongue.path}", meant, tongue.mean(reply.status_code, reply.text), tongue)
             asked += 1
             ok += meant.done
-    assert len(fake.ledger.inference) == asked == 14 * 4 + 2 * 3
-    rows = await world.rows(asked)
-    assert sum(row["status"] == "ok" for row in rows) == ok
+            if not meant.done:
+                await _forgive(world, key)
+    assert asked == 14 * 4 + 2 * 3
+    assert len(fake.ledger.inference) == asked + (asked - ok)
+    rows = await world.rows(asked + (asked - ok))
+    assert sum(row["status"] == "ok" for row in rows) == ok + (asked - ok)
     assert all(row["total_tokens"] == row["credits_micro"] == 0 for row in rows if row["status"] != "ok")
+
+
+async def _forgive(world: World, key: str) -> None:
+    """A good call, for three bad ones on end would make the gateway leave the node alone."""
+    assert (await _ask(world, key, "/api/chat", chat(stream=False))).status_code == 200
 
 
 def _same(name: str, meant: Meaning, got: Meaning, tongue: Tongue) -> None:
@@ -178,7 +186,8 @@ async def test_every_recorded_body_means_the_same_one_byte_at_a_time(world: Worl
             reply = await _ask(world, key, path, request)
             answers.append((reply.status_code, reply.text))
         assert answers[0] == answers[1], exchange["name"]
-    await world.rows(2 * len(cases))
+        await _forgive(world, key)
+    await world.rows(3 * len(cases))
 
 
 async def test_embeddings_keep_their_vectors_in_every_dialect(world: World, fake: FakeOllama, key: str) -> None:
@@ -235,6 +244,7 @@ async def test_requests_of_other_dialects_get_what_ollamas_own_layer_would_say_o
             assert got.thought == (meant.thought if meant.tools else meant.thought.replace("Oslo", "the sky")), name
             assert (got.finish, got.error, got.done) == (meant.finish, meant.error, meant.done), name
             assert (got.prompt_tokens is None) == (meant.prompt_tokens is None), name
+        await _forgive(world, key)
 
 
 def _means(name: str) -> bool:
