@@ -30,11 +30,13 @@ class Told(Struct):
 class Crowd:
     """So many clients with one key, spread over all replicas; each calls until `stop`. `fields`: of every request."""
 
-    def __init__(self, world: World, key: str, clients: int, **fields: Any) -> None:
+    def __init__(self, world: World, key: str, clients: int, *, think_s: float = 0.0, **fields: Any) -> None:
         self._world = world
         self._key = key
         self._clients = clients
         self._fields = fields
+        self._think_s = think_s
+        """between a client's calls: without it a crowd takes all of a small machine, its operator's part too"""
         self._stopped = False
         self._heard = asyncio.Event()
         self._tasks: list[asyncio.Task[None]] = []
@@ -81,3 +83,4 @@ class Crowd:
             reply = await self._world.http.post(url, headers=bearer(self._key), json=chat(**self._fields))
             self.told.append(Told(began_s, time.monotonic(), replica, reply))
             self._heard.set()
+            await asyncio.sleep(self._think_s)

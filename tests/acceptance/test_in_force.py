@@ -13,6 +13,7 @@ from tests.world import World, bearer, chat
 
 REPLICAS = 3
 CLIENTS = 50
+THINK_S = 0.2
 WARM_CALLS = 150
 IN_FORCE_S = 1.0
 WATCHED_S = 1.5
@@ -41,7 +42,7 @@ async def _last_old_decision_s(crowd: Crowd, changed_s: float, what: str) -> flo
 async def test_a_revoked_key_is_refused_by_every_replica(start: Start, fake: FakeOllama) -> None:
     async with start([fake.url], replicas=REPLICAS) as world:
         key = await world.create_key(rate_limit_per_min=MANY, monthly_token_limit=None)
-        crowd = Crowd(world, key, CLIENTS)
+        crowd = Crowd(world, key, CLIENTS, think_s=THINK_S)
         await _warm(crowd)
         changed_s = time.monotonic()
         await world.admin("DELETE", _path(key))
@@ -56,7 +57,7 @@ async def test_a_rotated_key_without_overlap_works_nowhere_and_the_new_one_every
 ) -> None:
     async with start([fake.url], replicas=REPLICAS) as world:
         key = await world.create_key(rate_limit_per_min=MANY, monthly_token_limit=None)
-        crowd = Crowd(world, key, CLIENTS)
+        crowd = Crowd(world, key, CLIENTS, think_s=THINK_S)
         await _warm(crowd)
         changed_s = time.monotonic()
         new = (await world.admin("POST", f"{_path(key)}/rotate", json={"overlap_seconds": 0})).json()["key"]
@@ -85,7 +86,7 @@ async def test_both_secrets_work_everywhere_while_they_overlap(start: Start, fak
 async def test_a_lowered_limit_holds_over_all_replicas(start: Start, fake: FakeOllama) -> None:
     async with start([fake.url], replicas=REPLICAS) as world:
         key = await world.create_key(rate_limit_per_min=MANY, monthly_token_limit=None)
-        crowd = Crowd(world, key, CLIENTS)
+        crowd = Crowd(world, key, CLIENTS, think_s=THINK_S)
         await _warm(crowd)
         changed_s = time.monotonic()
         await world.admin("PATCH", _path(key), json={"rate_limit_per_min": 1})
