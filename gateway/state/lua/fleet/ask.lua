@@ -24,11 +24,3 @@ local function ask_of(ARGV)
   ask.home = whole(ARGV[at + count + 1] or '0', 'home')
   return ask, lookups
 end
-
-local function busy_of(f, ask)
-  local busy = {}
-  for i, candidate in ipairs(ask.candidates) do
-    busy[i] = tonumber(redis.call('HGET', f.busy, candidate.name) or '') or 0
-  end
-  return busy
-end

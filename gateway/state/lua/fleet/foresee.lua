@@ -13,9 +13,9 @@ local function foresee(KEYS, ARGV)
   local candidate = choose(f, ask, depth + 1, now, {})
   if candidate then
     local loads = needs_load(f, candidate, ask.model, now) and 1 or 0
-    return {1, candidate.name, loads, candidate.name == ask.affinity and 1 or 0, busy_of(f, ask), ask.affinity or ''}
+    return {1, candidate.name, loads, candidate.name == ask.affinity and 1 or 0, ask.affinity or ''}
   end
   if depth >= whole(ARGV[7], 'depth') then return {-1, depth, ask.affinity or ''} end
-  return {0, position(f, ask), depth, busy_of(f, ask), ask.affinity or ''}
+  return {0, position(f, ask), depth, ask.affinity or ''}
 end
 redis.register_function{function_name = 'LIBRARY_foresee', callback = foresee, flags = {'no-writes'}}

@@ -9,10 +9,9 @@
   then     how many digests to look up, those, how many to record, those, for how many ms it had rather wait for the node
            that has the longest in mind than go to another one
 
-  Returns {1, backend, 1 if it loads, 1 if the beginning of the prompt was there, <busy>}
-          {0, position, calls that wait for the model, <busy>} when it waits, or would have to
+  Returns {1, backend, 1 if it loads, 1 if the beginning of the prompt was there}
+          {0, position, calls that wait for the model} when it waits, or would have to
           {-1, calls that wait for the model} when the line is full
-  <busy> = how many slots of each candidate are taken, in their order
 ]]
 local function place(KEYS, ARGV)
   local f, now, id = fleet_at(KEYS), now_ms(), ARGV[1]
@@ -22,7 +21,7 @@ local function place(KEYS, ARGV)
   if packed then
     local held = cjson.decode(packed)
     redis.call('ZADD', f.slots, now + SLOT_MS, id)
-    return {1, held.b, held.l, held.h, busy_of(f, ask)}
+    return {1, held.b, held.l, held.h}
   end
   if sweep(f, now) then
     grant(f, now)
@@ -47,7 +46,7 @@ local function place(KEYS, ARGV)
     end
     local held = take(f, id, ask, candidate, now, SLOT_MS, charged, seen)
     if charged > 0 then charge(f, ask.key, charged) end
-    return {1, held.b, held.l, held.h, busy_of(f, ask)}
+    return {1, held.b, held.l, held.h}
   end
   if waited then
     redis.call('HSET', f.waiting, id, cjson.encode(ask))
@@ -58,6 +57,6 @@ local function place(KEYS, ARGV)
     join(f, id, ask, now)
     depth = depth + 1
   end
-  return {0, position(f, ask), depth, busy_of(f, ask)}
+  return {0, position(f, ask), depth}
 end
 redis.register_function('LIBRARY_place', place)
