@@ -5,6 +5,7 @@ has left. As with Ollama, a half-closed connection counts as left.
 """
 
 import asyncio
+import select
 import socket
 import struct
 from collections.abc import Callable, Iterable
@@ -18,6 +19,8 @@ BODY_BYTES_MAX = 256 * 2**20
 JSON = "application/json; charset=utf-8"
 NDJSON = "application/x-ndjson"
 TEXT = "text/plain"
+LEFT = select.POLLHUP | select.POLLERR | getattr(select, "POLLRDHUP", 0)
+"""what the kernel says of a connection whose other side has closed it; macOS says it only of both directions"""
 
 
 class Request(Struct, frozen=True):
@@ -99,6 +102,8 @@ class Wire:
         """whether bytes wait here, or waited when the connection broke, because the client does not read"""
         self.was_reset = False
         """by this side"""
+        self.on_last: Callable[[], None] | None = None
+        """called in the very moment in which the last byte of an answer has left"""
         writer.transport.set_write_buffer_limits(high=0)
 
     def head(self, status: int, headers: Iterable[tuple[str, str]]) -> None:
@@ -108,17 +113,28 @@ class Wire:
 
     async def chunk(self, data: bytes, *, last: bool = False) -> None:
         """One HTTP chunk; the end of the body in the same write when it is the last."""
-        await self.raw(b"%x\r\n%b\r\n" % (len(data), data) + (b"0\r\n\r\n" if last else b""))
+        await self.raw(b"%x\r\n%b\r\n" % (len(data), data) + (b"0\r\n\r\n" if last else b""), last=last)
 
     async def end(self) -> None:
-        await self.raw(b"0\r\n\r\n")
+        await self.raw(b"0\r\n\r\n", last=True)
 
-    async def raw(self, data: bytes) -> None:
+    async def raw(self, data: bytes, *, last: bool = False) -> None:
         self._writer.write(self._unsent + data)
         self._unsent = b""
         self.backed_up = self._writer.transport.get_write_buffer_size() > 0
+        if last and not self.backed_up and self.on_last and not self._writer.transport.is_closing():
+            self.on_last()
         await self._writer.drain()
         self.backed_up = False
+
+    @property
+    def left(self) -> bool:
+        """Whether the client has closed the connection, even if nobody here has read as far as that yet."""
+        if (sock := self._writer.get_extra_info("socket")) is None or sock.fileno() < 0:
+            return True
+        poll = select.poll()
+        poll.register(sock.fileno(), LEFT)
+        return any(events & LEFT for _, events in poll.poll(0))
 
     def reset(self) -> None:
         """Close abruptly: the client gets RST, and whatever it has not read yet is lost to it."""

@@ -70,6 +70,7 @@ class Ledger:
         """requests for inference that run now, or wait in the node"""
         self.open_of: Counter[str] = Counter()
         """the same for each model"""
+        self._leavers: dict[int, Callable[[], bool]] = {}
         self.watchers: set[asyncio.Event] = set()
         """set at every change"""
         self.clear()
@@ -111,14 +112,18 @@ class Ledger:
         """Those whose client did not wait for the end."""
         return [exchange for exchange in self.inference if exchange.disconnected_at]
 
-    def begin(self, request: Request) -> Exchange:
+    def begin(self, request: Request, left: Callable[[], bool]) -> Exchange:
+        """`left`: whether its client has closed the connection by now. The peak leaves such out: a busy loop may read
+        of a new request before it reads that an earlier one is over."""
         self.received += 1
         self.requests[request.path] += 1
         exchange = Exchange(id=next(self._ids), method=request.method, path=request.path, headers=request.headers)
         self.exchanges.append(exchange)
         if request.path in INFERENCE:
             self.open += 1
-            self.peak = max(self.peak, self.open)
+            self._leavers[exchange.id] = left
+            if self.open > self.peak:
+                self.peak = max(self.peak, sum(not left() for left in self._leavers.values()))
         self.touch()
         return exchange
 
@@ -143,7 +148,7 @@ class Ledger:
         self.touch()
 
     def left_by_client(self, exchange: Exchange, backed_up: bool) -> None:
-        if exchange.disconnected_at is None:
+        if exchange.disconnected_at is None and not exchange.completed:
             exchange.backed_up = backed_up
             exchange.disconnected_at = time.time()
         self.end(exchange)
@@ -152,6 +157,7 @@ class Ledger:
         """It runs no more; saying so twice does no harm."""
         if not exchange.ended and exchange.path in INFERENCE:
             self.open -= 1
+            del self._leavers[exchange.id]
             if exchange.counted_as:
                 self.open_of[exchange.counted_as] -= 1
         exchange.ended = True

@@ -120,15 +120,19 @@ class FakeOllama(Node):
 
     async def _exchange(self, request: Request, reader: Reader, wire: Wire) -> bool:
         """Answer one request while watching whether its client stays. Whether the connection can be used again."""
-        exchange = self.ledger.begin(request)
+        exchange = self.ledger.begin(request, lambda: wire.left)
         answering = asyncio.ensure_future(self._answer(request, exchange, wire))
         leaving = asyncio.ensure_future(reader.left.wait())
 
         def left() -> None:
-            if not answering.done() and not wire.was_reset:
+            if not exchange.completed and not wire.was_reset:
                 self.ledger.left_by_client(exchange, wire.backed_up)
 
-        reader.on_left = left
+        def last() -> None:
+            exchange.completed = True
+            self.ledger.end(exchange)
+
+        reader.on_left, wire.on_last = left, last
         try:
             await asyncio.wait({answering, leaving}, return_when=asyncio.FIRST_COMPLETED)
             if answering.done():

@@ -56,16 +56,16 @@ class Sender:
         body = GARBAGE if self._behaviour.garbage else answer.body
         self._head(answer.status, fixed(self._behaviour.content_type or answer.content_type, len(body)))
         if headers_only:
-            await self._wire.raw(b"")
+            await self._wire.raw(b"", last=True)
         elif self._behaviour.drop_after_chunks is not None:
             await self._wire.raw(body[: len(body) // 2])
             self.drop()
         elif self._behaviour.trickle:
-            for byte in body:
-                await self._wire.raw(bytes([byte]))
+            for number, byte in enumerate(body, 1):
+                await self._wire.raw(bytes([byte]), last=number == len(body))
                 await asyncio.sleep(self._behaviour.trickle_ms / 1000)
         else:
-            await self._wire.raw(body)
+            await self._wire.raw(body, last=True)
         self._sent(tokens)
 
     async def generation(self, answer: Generation) -> None:

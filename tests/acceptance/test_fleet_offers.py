@@ -44,6 +44,9 @@ async def test_f50_a_model_that_one_of_three_has_not_or_has_no_more_is_no_client
     async with nodes(3) as fleet:
         never, no_more = fleet[0], fleet[1]
         del never.shelf.models[MODEL]
+        for node in (no_more, fleet[2]):  # or one alone may do for so few
+            node.shelf.load(node.shelf.models[MODEL])
+            node.behaviour = Behaviour(first_byte_ms=20)
         async with scene(start, fleet) as it:
             first = await it.calls(40, at_once=4)
             no_more.shelf.unload(no_more.shelf.models[MODEL])

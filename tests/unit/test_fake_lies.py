@@ -2,6 +2,7 @@
 
 import asyncio
 import json
+import socket
 from collections.abc import AsyncIterator
 from typing import Any
 
@@ -175,3 +176,41 @@ async def test_who_left_is_not_counted_beside_who_comes_after() -> None:
             await asyncio.sleep(0)  # the next request leaves right behind
         await fleet.until_idle()
         assert fleet.peak == 1
+
+
+async def test_who_has_come_and_gone_before_the_node_looked_is_not_counted_beside_who_comes_after() -> None:
+    """As above, and the node was too busy to read either of the two in time."""
+    async with nodes(1) as fleet:
+        fleet[0].behaviour = Behaviour(hang=True)
+        data = json.dumps(CHAT).encode()
+        request = b"POST /api/chat HTTP/1.1\r\nContent-Length: %d\r\n\r\n%b" % (len(data), data)
+        socks = []
+        for _ in range(10):  # nothing here waits, so the node sees them all at once
+            sock = socket.create_connection(("127.0.0.1", fleet[0].port))
+            sock.sendall(request)
+            socks.append(sock)
+            if len(socks) % 2:
+                sock.close()
+        await fleet.until(lambda fleet: len(fleet.inference) == 10 and fleet.open == 5)
+        assert fleet.peak == 5
+        for sock in socks:
+            sock.close()
+        await fleet.until_idle()
+
+
+async def test_what_is_answered_is_not_counted_beside_what_comes_after() -> None:
+    """Once the last byte has left, even before the node has got round to anything else."""
+    async with nodes(1) as fleet:
+        seen = []
+        ledger = fleet[0].ledger
+        write = asyncio.StreamWriter.write
+
+        def writes(writer: asyncio.StreamWriter, data: bytes) -> None:
+            write(writer, data)
+            asyncio.get_running_loop().call_soon(lambda: seen.append((data.endswith(b"0\r\n\r\n"), ledger.open)))
+
+        with pytest.MonkeyPatch.context() as patch:
+            patch.setattr(asyncio.StreamWriter, "write", writes)
+            async with httpx.AsyncClient(base_url=fleet[0].url) as client:
+                await client.post("/api/chat", json=CHAT | {"stream": True})
+        assert [still for last, still in seen if last] == [0]
