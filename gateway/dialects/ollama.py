@@ -262,8 +262,17 @@ def _check(function: Function) -> None:
     """Arguments are an object: null is an empty one, and anything else is no call. Raises `StreamBroken`."""
     if bytes(function.arguments) == b"null":
         function.arguments = Raw(b"{}")
-    if not bytes(function.arguments).startswith(b"{"):
+    if not bytes(function.arguments).startswith(b"{") or not _is_text(bytes(function.arguments)):
         raise StreamBroken("The model server sent a tool call whose arguments are no object.")
+
+
+def _is_text(data: bytes) -> bool:
+    """Whether it is UTF-8, which msgspec does not look for in what it passes on raw."""
+    try:
+        data.decode()
+    except UnicodeDecodeError:
+        return False
+    return True
 
 
 def _bytes(texts: Iterable[str]) -> int:

@@ -224,7 +224,7 @@ def test_addresses_and_files_of_a_node_are_not_told() -> None:
     assert "no such file" in shown
 
 
-@pytest.mark.parametrize("arguments", [b'"x"', b"1", b"[1]", b"true"])
+@pytest.mark.parametrize("arguments", [b'"x"', b"1", b"[1]", b"true", b'{"a":"\xed\xa0\x80"}'])
 def test_arguments_that_are_no_object_are_a_broken_answer(arguments: bytes) -> None:
     with pytest.raises(StreamBroken):
         ollama.read(b'{"message":{"tool_calls":[{"function":{"name":"f","arguments":%b}}]}}' % arguments)
