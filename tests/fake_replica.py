@@ -154,6 +154,7 @@ class Replica:
             client=cast(OllamaClient, self.client),
             observer=self.observer,
             suspect=self.suspected.append,
+            clock_ms=self.clock_ms,
         )
         for name in self.nodes:
             self.saw(name, loaded=loaded)

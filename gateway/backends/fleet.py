@@ -4,10 +4,9 @@ import asyncio
 from collections.abc import Awaitable, Callable
 from contextlib import suppress
 
-from msgspec import Struct
-
 from gateway.backends.breakers import Breakers
-from gateway.backends.client import OllamaClient, Patience
+from gateway.backends.client import OllamaClient
+from gateway.backends.fleet_settings import FleetSettings
 from gateway.backends.library import Library
 from gateway.backends.line import Line
 from gateway.backends.loads import Loads
@@ -20,7 +19,6 @@ from gateway.backends.shows import Shows
 from gateway.backends.trials import Trials
 from gateway.backends.view import FleetView
 from gateway.backends.watchdog import Watchdog
-from gateway.core.fleet import Node
 from gateway.core.routing import Backend
 from gateway.errors import LimitsUnavailable
 from gateway.ports import FleetObserver, Placement
@@ -29,19 +27,6 @@ FIRST_PROBE_S = 2.0
 SHOW = "show"
 SHOW_MS = 20_000
 """after which a digest nobody knows yet may be asked about again: less than between two lists of a node's models"""
-
-
-class FleetSettings(Struct, frozen=True, kw_only=True):
-    """What an operator says of all nodes together."""
-
-    nodes: tuple[Node, ...]
-    patience: Patience
-    default_model: str | None
-    allow_cloud: bool
-    version_min: str
-    wedge_s: float
-    depth_max: int
-    wait_ms_max: int
 
 
 class Fleet:
@@ -105,10 +90,10 @@ class Fleet:
             clock_ms=clock_ms,
         )
         self.line = self._line(settings, observer, clock_ms)
-        self.pool = self._pool(settings, observer)
+        self.pool = self._pool(settings, observer, clock_ms)
         self.library = Library(view, self._shows, self._prober.relist)
 
-    def _pool(self, settings: FleetSettings, observer: FleetObserver) -> Pool:
+    def _pool(self, settings: FleetSettings, observer: FleetObserver, clock_ms: Callable[[], int]) -> Pool:
         return Pool(
             view=self.view,
             line=self.line,
@@ -118,6 +103,7 @@ class Fleet:
             client=self._client,
             observer=observer,
             suspect=self._news.suspect,
+            clock_ms=clock_ms,
             default_model=settings.default_model,
             allow_cloud=settings.allow_cloud,
         )

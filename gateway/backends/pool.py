@@ -22,6 +22,7 @@ from gateway.core.placing import Foreseen, Left
 from gateway.core.retries import RetryBudget
 from gateway.core.routing import Backend
 from gateway.core.tally import Tally
+from gateway.core.usage import Tried
 from gateway.errors import BackendTimeout, BackendUnreachable, GatewayError, ModelNotFound, NoBackend
 from gateway.ports import FleetObserver
 
@@ -44,6 +45,7 @@ class Pool:
         client: OllamaClient,
         observer: FleetObserver,
         suspect: Callable[[str], None],
+        clock_ms: Callable[[], int],
         default_model: str | None = None,
         allow_cloud: bool = False,
     ) -> None:
@@ -55,6 +57,7 @@ class Pool:
         self._client = client
         self._observer = observer
         self._suspect = suspect
+        self._clock_ms = clock_ms
         self._default_model = default_model
         self._allow_cloud = allow_cloud
         self._budget = RetryBudget()
@@ -112,13 +115,16 @@ class Pool:
     ) -> Answer:
         """The answer of the first backend that gives one."""
         failure: GatewayError | None = None
+        lost: Tried | None = None
         for number in range(1, ATTEMPTS_MAX + 1):
             try:
-                seat = await self._line.seat(attempt)
+                seat = await self._seat(attempt, tally)
             except NoBackend as error:
                 raise failure or error from None
+            if lost:
+                tally.failed(lost)
             tally.backend = seat.backend
-            tally.waited_ms += seat.waited_ms
+            began_ms = self._clock_ms()
             try:
                 return await stack.enter_async_context(self._ask(seat, attempt.call, output_tokens_max, tally))
             except GatewayError as error:
@@ -126,10 +132,19 @@ class Pool:
                 if not error.elsewhere or number == ATTEMPTS_MAX or not self._budget.spend():
                     raise
                 self._observer.retried(error.code)
+                lost = Tried(seat.backend, error.code, seat.waited_ms, self._clock_ms() - began_ms)
                 tried = self._excluded(seat, error, attempt.call)
                 again = f"{attempt.call.id}.{tally.answers}.{number + 1}"
                 attempt = replace(attempt, id=again, tried=tried, waited_ms=tally.waited_ms)
         raise failure or NoBackend()
+
+    async def _seat(self, attempt: Attempt, tally: Tally) -> Seat:
+        """A slot. The tally has what was waited for it, also if there was none in the end. Raises as `Line.seat`."""
+        began_ms = self._clock_ms()
+        try:
+            return await self._line.seat(attempt)
+        finally:
+            tally.waited_ms += self._clock_ms() - began_ms
 
     def _excluded(self, seat: Seat, error: GatewayError, call: Call) -> frozenset[str]:
         """What the next attempt leaves out: the backend that failed. Where there is no other one, it is asked again if

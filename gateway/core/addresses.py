@@ -4,6 +4,7 @@ Every address is compared as 32 hex digits of IPv6, an IPv4 one in its mapped fo
 """
 
 from collections.abc import Iterable, Sequence
+from hashlib import blake2b, sha256
 from ipaddress import IPv4Network, IPv6Address, IPv6Network, ip_address, ip_network
 
 HOPS_MAX = 32
@@ -20,6 +21,14 @@ def digits(address: str) -> str | None:
         return None
     whole = parsed if isinstance(parsed, IPv6Address) else IPv6Address(f"::ffff:{parsed}")
     return f"{int(whole):032x}"
+
+
+def hashed(address: str, secret: bytes) -> str:
+    """What usage rows say of an address (as `digits`): 16 hex digits, equal for equal addresses and secrets.
+
+    Without a secret anybody can find the address of a hash by trying them all.
+    """
+    return blake2b(bytes.fromhex(address), key=sha256(secret).digest() if secret else b"", digest_size=8).hexdigest()
 
 
 def network(text: str) -> str:

@@ -47,7 +47,10 @@ class Call(Struct, frozen=True, kw_only=True):
     credential: Credential
     source: str
     """the client's address, as `core.addresses.digits`"""
+    address_hash: str = ""
+    """the same, as rows tell it"""
     endpoint: str
+    dialect: str = ""
     model: str
     streamed: bool
     """whether the client gets the answer as it is made"""

@@ -15,7 +15,7 @@ from msgspec.structs import replace
 
 from gateway.core.call import Bill, Call
 from gateway.core.limits import tokens_expected
-from gateway.core.usage import DURATION_MS_MAX, TOKENS_MAX, Detail
+from gateway.core.usage import ATTEMPTS_MAX, DURATION_MS_MAX, TOKENS_MAX, Detail, Tried
 from gateway.errors import CallAbandoned, Draining, KeyRevoked
 
 NS_PER_MS = 1_000_000
@@ -54,6 +54,7 @@ class Tally:
     """Follows one call from admission to its bill."""
 
     __slots__ = (
+        "_attempts",
         "_call",
         "_counts",
         "_done",
@@ -71,6 +72,7 @@ class Tally:
 
     def __init__(self, call: Call) -> None:
         self._call = call
+        self._attempts: list[Tried] = []
         self._counts: Counts | None = None
         self._done = 0
         """answers that are complete: a list of prompts has several"""
@@ -97,6 +99,11 @@ class Tally:
         """A backend has the prompt now, or the next one of several, so it is being worked on."""
         parts = 1 + len(self._call.further)
         self.prompt_tokens = self._call.estimate.prompt_expected * (self._done + 1) // parts
+
+    def failed(self, attempt: Tried) -> None:
+        """A try has failed, and another one follows."""
+        if len(self._attempts) < ATTEMPTS_MAX:
+            self._attempts.append(attempt)
 
     @property
     def answers(self) -> int:
@@ -169,10 +176,14 @@ class Tally:
             finish_reason=counts.finish_reason.replace("\0", "")[:FINISH_REASON_CHARS_MAX],
             response_time_ms=now_ms - self._call.began_ms,
             first_token_ms=self._first_token_ms,
+            queue_ms=min(self.waited_ms, DURATION_MS_MAX),
             load_ms=_ms(counts.load_ns),
             prompt_ms=_ms(counts.prompt_ns),
             eval_ms=_ms(counts.eval_ns),
             end_user=self._call.end_user,
+            dialect=self._call.dialect,
+            address_hash=self._call.address_hash,
+            attempts=tuple(self._attempts),
         )
 
 
@@ -189,4 +200,6 @@ def if_lost(call: Call) -> Detail:
         http_status=500,
         streamed=call.streamed,
         end_user=call.end_user,
+        dialect=call.dialect,
+        address_hash=call.address_hash,
     )

@@ -15,9 +15,26 @@ VERSION = b"1"
 TOKENS_MAX = 2**31 - 1
 CREDITS_MICRO_MAX = 2**53
 AT_MS_MIN = 1_577_836_800_000  # 2020: an earlier event is an error, and would get a partition of its own
+AT_MS_END = 2**42
+"""the year 2109: a later one is an error"""
 DURATION_MS_MAX = 2**31 - 1
+STREAM_BYTES_MAX = 256 * 2**20
+"""of the events of all shards, where the settings say nothing else; beyond it no new call is let in"""
+ATTEMPTS_MAX = 32
+"""failed tries that a row tells of"""
 _KEY_ID = re.compile(r"[0-9A-Za-z]{1,64}", re.ASCII)
 _MONTH = re.compile(r"20[0-9]{2}(0[1-9]|1[0-2])", re.ASCII)
+
+
+class Tried(Struct, frozen=True, array_like=True):
+    """A try that failed before the answer began, so that another one followed. Milliseconds."""
+
+    backend: str
+    status: str
+    """the error's code"""
+    queue_ms: int
+    response_time_ms: int
+    """from the slot to the failure"""
 
 
 class Detail(Struct, frozen=True, kw_only=True, omit_defaults=True):
@@ -33,10 +50,17 @@ class Detail(Struct, frozen=True, kw_only=True, omit_defaults=True):
     finish_reason: str = ""
     response_time_ms: int = 0
     first_token_ms: int = 0
+    queue_ms: int = 0
+    """waited for slots of backends"""
     load_ms: int = 0
     prompt_ms: int = 0
     eval_ms: int = 0
     end_user: str = ""
+    dialect: str = ""
+    """whose API was spoken: openai, anthropic, ollama, plain"""
+    address_hash: str = ""
+    """of the client's address, as `core.addresses.hashed`"""
+    attempts: tuple[Tried, ...] = ()
 
 
 class UsageEvent(Struct, frozen=True, kw_only=True):
@@ -101,13 +125,16 @@ def _check(event: UsageEvent) -> None:
         raise BadEvent("tokens out of range")
     if not 0 <= event.credits_micro <= CREDITS_MICRO_MAX or not 0 <= event.team_credits_micro <= CREDITS_MICRO_MAX:
         raise BadEvent("credits out of range")
-    if not _MONTH.fullmatch(event.month) or not AT_MS_MIN <= event.at_ms < 2**42:
+    if not _MONTH.fullmatch(event.month) or not AT_MS_MIN <= event.at_ms < AT_MS_END:
         raise BadEvent("time out of range")
     if not _KEY_ID.fullmatch(event.key_id):
         raise BadEvent("key is no key id")
     if event.team_id and not _KEY_ID.fullmatch(event.team_id):
         raise BadEvent("team is no team id")
-    for value in msgspec.structs.astuple(event.detail):
+    if len(event.detail.attempts) > ATTEMPTS_MAX:
+        raise BadEvent("too many attempts")
+    told = (value for one in (event.detail, *event.detail.attempts) for value in msgspec.structs.astuple(one))
+    for value in told:
         if isinstance(value, str) and "\0" in value:
             raise BadEvent("NUL in text")  # Postgres text cannot hold it
         if isinstance(value, int) and not 0 <= value <= DURATION_MS_MAX:

@@ -65,8 +65,10 @@ class Asked(Struct, frozen=True, kw_only=True):
 
 
 class Dialect(Struct, frozen=True):
-    """One API surface: its parser and its errors."""
+    """One API surface: whose it is, its parser and its errors."""
 
+    name: str
+    """openai, anthropic, ollama, plain"""
     parse: Callable[[bytes], Asked]
     """raises msgspec.ValidationError, msgspec.DecodeError or BadRequest"""
     render_error: Callable[[GatewayError, str], tuple[int, bytes]]

@@ -84,7 +84,9 @@ class CallEndpoint:
             id=call_id,
             credential=credential,
             source=source,
+            address_hash=deps.door.hashed(source),
             endpoint=self.endpoint,
+            dialect=self._dialect.name,
             began_ms=began_ms,
             wait_ms_max=wait_ms_max(scope["headers"]),
         )

@@ -3,7 +3,7 @@
 from collections.abc import Iterable
 from typing import Any
 
-from gateway.core.addresses import Proxies
+from gateway.core.addresses import Proxies, hashed
 from gateway.core.keys import Credential, Peppers
 from gateway.errors import BadRequest, Unauthorized
 from gateway.state.failures import Failures
@@ -12,10 +12,13 @@ _PLAIN = (b"x-api-key", b"x_api_key")
 
 
 class Door:
-    """Where requests come in. What is no key at all is refused here, without Redis; `failures` counts that."""
+    """Where requests come in. What is no key at all is refused here, without Redis; `failures` counts that.
 
-    def __init__(self, peppers: Peppers, proxies: Proxies, failures: Failures) -> None:
+    `secret`: what addresses are hashed with."""
+
+    def __init__(self, peppers: Peppers, proxies: Proxies, failures: Failures, secret: bytes = b"") -> None:
         self._peppers = peppers
+        self._secret = secret
         self._proxies = proxies
         self._failures = failures
 
@@ -24,6 +27,10 @@ class Door:
         peer = scope["client"][0] if scope.get("client") else ""
         forwarded = [value.decode("latin-1") for name, value in scope["headers"] if name == b"x-forwarded-for"]
         return self._proxies.source(peer, forwarded)
+
+    def hashed(self, source: str) -> str:
+        """What usage rows say of a source."""
+        return hashed(source, self._secret)
 
     def presented(self, scope: Any) -> tuple[Credential, str]:
         """The credential of a request, and its source.

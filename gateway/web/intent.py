@@ -26,7 +26,9 @@ class Origin(Struct, frozen=True, kw_only=True):
     id: str
     credential: Credential
     source: str
+    address_hash: str = ""
     endpoint: str
+    dialect: str = ""
     began_ms: int
     wait_ms_max: int | None = None
 
@@ -71,7 +73,9 @@ def call(policy: Policy, origin: Origin, asked: Asked, wish: Meant) -> Call:
         id=origin.id,
         credential=origin.credential,
         source=origin.source,
+        address_hash=origin.address_hash,
         endpoint=origin.endpoint,
+        dialect=origin.dialect,
         model=wish.model,
         streamed=asked.streamed,
         by_line=asked.streamed or asked.collected,

@@ -14,18 +14,18 @@ from gateway.dialects.openai import embeddings as openai_embeddings
 from gateway.dialects.openai import errors as openai_errors
 from gateway.dialects.openai import responses as openai_responses
 
-OPENAI_CHAT = Dialect(openai_chat.parse, openai_errors.render)
-OPENAI_COMPLETIONS = Dialect(openai_completions.parse, openai_errors.render)
-OPENAI_EMBEDDINGS = Dialect(openai_embeddings.parse, openai_errors.render)
-OPENAI_RESPONSES = Dialect(openai_responses.parse, openai_errors.render)
+OPENAI_CHAT = Dialect("openai", openai_chat.parse, openai_errors.render)
+OPENAI_COMPLETIONS = Dialect("openai", openai_completions.parse, openai_errors.render)
+OPENAI_EMBEDDINGS = Dialect("openai", openai_embeddings.parse, openai_errors.render)
+OPENAI_RESPONSES = Dialect("openai", openai_responses.parse, openai_errors.render)
 ANTHROPIC_IDS = (b"x-request-id", b"request-id")
-ANTHROPIC = Dialect(anthropic_messages.parse, anthropic_errors.render, ANTHROPIC_IDS)
-ANTHROPIC_COUNT = Dialect(anthropic_messages.parse_count, anthropic_errors.render, ANTHROPIC_IDS)
-NATIVE_CHAT = Dialect(native_chat.parse, native_errors.render)
-NATIVE_GENERATE = Dialect(native_generate.parse, native_errors.render)
-NATIVE_EMBED = Dialect(native_embed.parse, native_errors.render)
-NATIVE_EMBEDDINGS = Dialect(native_embed.parse_older, native_errors.render)
-PLAIN = Dialect(plain.parse, plain.render_error, has_default_model=True)
+ANTHROPIC = Dialect("anthropic", anthropic_messages.parse, anthropic_errors.render, ANTHROPIC_IDS)
+ANTHROPIC_COUNT = Dialect("anthropic", anthropic_messages.parse_count, anthropic_errors.render, ANTHROPIC_IDS)
+NATIVE_CHAT = Dialect("ollama", native_chat.parse, native_errors.render)
+NATIVE_GENERATE = Dialect("ollama", native_generate.parse, native_errors.render)
+NATIVE_EMBED = Dialect("ollama", native_embed.parse, native_errors.render)
+NATIVE_EMBEDDINGS = Dialect("ollama", native_embed.parse_older, native_errors.render)
+PLAIN = Dialect("plain", plain.parse, plain.render_error, has_default_model=True)
 
 CALLS: dict[str, Dialect] = {
     "/v1/chat/completions": OPENAI_CHAT,

@@ -6,7 +6,7 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from gateway.core.addresses import bounds, digits, network
+from gateway.core.addresses import NOBODY, bounds, digits, hashed, network
 
 ADDRESS = st.ip_addresses()
 
@@ -55,3 +55,11 @@ def test_what_is_no_address_is_none(text: str) -> None:
 def test_a_network_has_one_spelling(text: str, spelling: str) -> None:
     assert network(text) == spelling
     assert ip_address(spelling.partition("/")[0])
+
+
+def test_a_hash_tells_addresses_apart_and_depends_on_the_secret() -> None:
+    one, other = digits("192.0.2.7") or "", digits("192.0.2.8") or ""
+    hashes = [hashed(address, secret) for address in (one, other, NOBODY) for secret in (b"", b"pepper", b"x" * 1_000)]
+    assert len(set(hashes)) == 9
+    assert all(len(text) == 16 and int(text, 16) for text in hashes)
+    assert hashed(digits("::ffff:192.0.2.7") or "", b"pepper") == hashes[1], "the same address in another spelling"

@@ -23,7 +23,7 @@ from gateway.errors import (
 )
 from gateway.web.body import decoded
 
-CHAT = Dialect(parse, openai_errors.render)
+CHAT = Dialect("openai", parse, openai_errors.render)
 USER = {"role": "user", "content": "hi"}
 PNG = {"type": "image_url", "image_url": {"url": "data:image/png;base64,AAAA"}}
 TOOL = {"type": "function", "function": {"name": "f", "parameters": {"type": "object"}}}

@@ -14,7 +14,7 @@ from gateway.dialects.openai.completions import parse
 from gateway.errors import Draining, GatewayError, StreamBroken
 from gateway.web.body import decoded
 
-COMPLETIONS = Dialect(parse, openai_errors.render)
+COMPLETIONS = Dialect("openai", parse, openai_errors.render)
 
 
 def asked_for(**fields: Any) -> Asked:

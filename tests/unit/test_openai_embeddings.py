@@ -16,7 +16,7 @@ from gateway.errors import BackendFault, BadRequest, ContextExceeded, Draining, 
 from gateway.web.body import decoded
 from tests import exchanges
 
-EMBEDDINGS = Dialect(parse, openai_errors.render)
+EMBEDDINGS = Dialect("openai", parse, openai_errors.render)
 
 
 def asked_for(**fields: Any) -> Asked:
