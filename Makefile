@@ -11,12 +11,12 @@ LOCK := $(UV) pip compile --quiet --universal --python-version 3.11 --generate-h
 	--no-annotate --custom-compile-command "make lock"
 
 .DEFAULT_GOAL := help
-.PHONY: help install run test check fmt openapi lock
+.PHONY: help install run test chaos bench-sql check fmt openapi lock
 .DELETE_ON_ERROR:
 MAKEFLAGS += --no-print-directory
 
 help: ## show this list
-	@sed -n 's/^\([a-z]*\):.*## \(.*\)/  make \1\t\2/p' $(MAKEFILE_LIST) | expand -t 16
+	@sed -n 's/^\([a-z-]*\):.*## \(.*\)/  make \1\t\2/p' $(MAKEFILE_LIST) | expand -t 18
 
 install: $(VENV)/installed ## make .venv with the locked dependencies and the llm-gateway command
 
@@ -25,6 +25,12 @@ run: $(VENV)/installed ## start everything: Valkey, Postgres, the gateway, a wor
 
 test: $(VENV)/installed-dev $(NPM) ## run all tests
 	@exec $(BIN)/pytest --numprocesses auto --maxprocesses 4 --dist loadfile --no-loadscope-reorder $(ARGS)
+
+chaos: $(VENV)/installed-dev ## kill every part at random under load and count every call; CHAOS=long: 100 kills
+	@exec $(BIN)/pytest -n 0 -s tests/chaos $(ARGS)
+
+bench-sql: $(VENV)/installed-dev ## insert rates and each view's milliseconds at ROWS rows (5000000): minutes, 5 GB in /tmp
+	@exec $(BIN)/python -m tests.bench.sql
 
 check: $(VENV)/installed-dev ## formatting, lint, types, import contracts: seconds
 	$(BIN)/ruff format --check --quiet .

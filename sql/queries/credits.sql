@@ -19,7 +19,7 @@ LIMIT $3;
 
 -- name: credit_sums
 -- One page, keys and then teams, after the one of the kind $1 with the id $2: its ledger, what its row says, what its
--- calls cost. Each kind is read along its primary key.
+-- calls cost, and the tokens of those of the month $4. Each kind is read along its primary key.
 WITH owner AS (
     (SELECT 'key' AS kind, id, id AS api_key_id, NULL AS team_id, metered, credits_granted_micro
      FROM api_keys WHERE $1 = 'key' AND id > $2 ORDER BY id LIMIT $3)
@@ -32,11 +32,14 @@ WITH owner AS (
 SELECT page.*,
        (SELECT coalesce(sum(amount_micro), 0)::bigint FROM credit_grants AS g
         WHERE g.api_key_id = page.api_key_id OR g.team_id = page.team_id) AS ledger_micro,
-       CASE kind
-            WHEN 'key' THEN (SELECT coalesce(sum(credits_micro), 0)::bigint FROM usage_logs AS u
-                             WHERE u.api_key_id = page.api_key_id)
-            ELSE (SELECT coalesce(sum(team_credits_micro), 0)::bigint FROM usage_logs AS u
-                  WHERE u.team_id = page.team_id AND u.team_id <> '')
-       END AS charged_micro
-FROM page
+       coalesce(spent.micro, 0)::bigint AS charged_micro, coalesce(spent.tokens, 0)::bigint AS tokens
+FROM page CROSS JOIN LATERAL (
+    SELECT sum(credits_micro) AS micro, sum(prompt_tokens + completion_tokens) FILTER (WHERE month = $4) AS tokens
+    FROM usage_monthly WHERE api_key_id = page.api_key_id
+    HAVING page.kind = 'key'
+    UNION ALL
+    SELECT sum(team_credits_micro), sum(prompt_tokens + completion_tokens) FILTER (WHERE month = $4)
+    FROM usage_monthly WHERE team_id = page.team_id AND team_id <> ''
+    HAVING page.kind = 'team'
+) AS spent
 ORDER BY kind, id;

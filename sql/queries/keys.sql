@@ -90,9 +90,9 @@ UPDATE api_keys SET id = id WHERE id = $1;
 -- name: spent_by_keys
 -- Tokens of the month $2 and credits ever; keys without a row are left out.
 SELECT api_key_id AS id,
-       coalesce(sum(total_tokens) FILTER (WHERE month = $2), 0)::bigint AS tokens,
+       coalesce(sum(prompt_tokens + completion_tokens) FILTER (WHERE month = $2), 0)::bigint AS tokens,
        sum(credits_micro)::bigint AS credits_micro
-FROM usage_logs
+FROM usage_monthly
 WHERE api_key_id = ANY ($1::text[])
 GROUP BY api_key_id;
 

@@ -42,8 +42,8 @@ DELETE FROM teams WHERE id = $1;
 -- name: spent_by_teams
 -- Tokens of the month $2 and credits ever; teams without a row are left out.
 SELECT team_id AS id,
-       coalesce(sum(total_tokens) FILTER (WHERE month = $2), 0)::bigint AS tokens,
+       coalesce(sum(prompt_tokens + completion_tokens) FILTER (WHERE month = $2), 0)::bigint AS tokens,
        sum(team_credits_micro)::bigint AS credits_micro
-FROM usage_logs
+FROM usage_monthly
 WHERE team_id = ANY ($1::text[]) AND team_id <> ''
 GROUP BY team_id;

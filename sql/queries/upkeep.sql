@@ -6,15 +6,33 @@ SELECT set_config('statement_timeout', $1, true),
        set_config('synchronous_commit', 'on', true);
 
 -- name: months_due
--- First days of the months (UTC) that need a partition: this one, the next $1, and those with rows in the default one.
-SELECT (date_trunc('month', now() AT TIME ZONE 'UTC') + ahead * interval '1 month')::date AS day, false AS stray
+-- First days of the months (UTC) that need partitions whatever there is: this one and the next $1.
+SELECT (date_trunc('month', now() AT TIME ZONE 'UTC') + ahead * interval '1 month')::date AS day
 FROM generate_series(0, $1::integer) AS ahead
-UNION
-SELECT DISTINCT date_trunc('month', created_at AT TIME ZONE 'UTC')::date, true FROM usage_logs_default
-ORDER BY day, stray;
+ORDER BY day;
+
+-- name: stray_months
+-- First days of the months (UTC) of which default partitions hold rows, and how many.
+SELECT date_trunc('month', at AT TIME ZONE 'UTC')::date AS day, count(*) AS rows
+FROM (SELECT created_at AS at FROM usage_logs_default
+      UNION ALL SELECT created_at FROM usage_attempts_default
+      UNION ALL SELECT hour FROM usage_hourly_default
+      UNION ALL SELECT hour FROM usage_timings_default) AS held
+GROUP BY 1
+ORDER BY 1;
 
 -- name: make_partition
 SELECT make_usage_partition($1::date);
+
+-- name: drop_partitions
+-- $2: since when the oldest event waits that is no row yet, as far as is known; NULL: none.
+SELECT drop_usage_partitions($1::integer, $2::timestamptz);
+
+-- name: set_default_limits
+-- For views of those near their limit. Written only where it differs.
+INSERT INTO default_limits AS now_said (limits) VALUES ($1::jsonb)
+ON CONFLICT (only_row) DO UPDATE SET limits = excluded.limits, updated_at = clock_timestamp()
+WHERE now_said.limits <> excluded.limits;
 
 -- name: lock_migrations
 -- One at a time; released with the transaction, so that it holds behind a transaction-mode pooler too.
