@@ -38,6 +38,8 @@ def problem(name: str, value: Any) -> str:
         return "PULL_REGISTRIES must be host names, such as registry.ollama.ai, with a port where it is needed"
     if name == "OLLAMA_VERSION_MIN" and value and not versions.known(value):
         return "OLLAMA_VERSION_MIN must be a version of Ollama, such as 0.34.2"
+    if name == "USAGE_MONTHS_KEPT" and value == 1:
+        return "USAGE_MONTHS_KEPT is 1: use 0 for all, or at least 2, as calls of the last month may be stored late"
     if name == "SHARDS" and SHARDS_MAX % value:
         return f"SHARDS is {value}: use a power of two up to {SHARDS_MAX}"
     return ""

@@ -14,6 +14,7 @@ from msgspec import Meta, Struct
 from gateway import checks
 from gateway.core.keys import SHARDS_MAX
 from gateway.core.limits import Limits
+from gateway.core.usage import STREAM_BYTES_MAX
 from gateway.dotenv import read as read_dotenv
 
 ADDRESSES = ("OLLAMA_BASE_URL", "CORS_ORIGINS")
@@ -50,6 +51,9 @@ class Settings(Struct, frozen=True, kw_only=True, rename="upper"):
     ] = ""
     admin_port: Annotated[
         int, _about("Port of its own for the admin API, which PORT then has no more; 0: it is on PORT.", ge=0, le=65535)
+    ] = 0
+    worker_port: Annotated[
+        int, _about("Port on which a worker tells its /metrics and /healthz; 0: none.", ge=0, le=65535)
     ] = 0
     admin_failures_per_min: Annotated[
         int, _about("Wrong admin secrets an address may send a minute before it is not heard.", ge=1, le=1_000_000)
@@ -105,7 +109,18 @@ class Settings(Struct, frozen=True, kw_only=True, rename="upper"):
     shards: Annotated[
         int, _about("Hash tags the keys are spread over: 1 for one Redis, 16 for a cluster.", ge=1, le=SHARDS_MAX)
     ] = 1
+    usage_stream_bytes_max: Annotated[
+        int,
+        _about(
+            "Memory of Redis that usage events may take, of all shards together; beyond it new calls are refused.",
+            ge=2**20,
+            le=2**50,
+        ),
+    ] = STREAM_BYTES_MAX
     database_url: Annotated[str, _about("Postgres >= 14, as postgresql://; empty: `up` embeds one.")] = ""
+    usage_months_kept: Annotated[
+        int, _about("Months, with this one, of which calls and hourly sums are kept; 0: all.", ge=0, le=1_200)
+    ] = 0
     default_rate_limit_per_min: Annotated[
         int, _about("Requests a minute of a key that says nothing else.", ge=1, le=1_000_000)
     ] = 20

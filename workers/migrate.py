@@ -9,7 +9,7 @@ from gateway.admin.postgres import Connection, Postgres, Refused, open_pool
 from gateway.errors import StoreUnavailable
 from sql import Migration
 
-STATEMENT_S_MAX = 120.0
+STATEMENT_S_MAX = 3_600.0
 """For one statement; waiting for another migrator is one too."""
 AWAY_CLASSES = ("08", "53", "55", "57")  # connection, resources, lock not available, operator intervention: may pass
 

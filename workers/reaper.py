@@ -10,7 +10,9 @@ from gateway.errors import TeamElsewhere, Unavailable
 from gateway.state import keyspace
 from gateway.state.limiter import LEASE_MS
 from gateway.telemetry.logs import Log
+from gateway.telemetry.worker import WorkerMetrics
 from workers.clock import Commands, RedisClock
+from workers.failpoint import Failpoint, go_on
 
 LEASE_GRACE_MS = 3_000
 """How long past its deadline a lease is left alone, for replicas that are only slow."""
@@ -29,13 +31,25 @@ class Reap(Protocol):
 class Reaper:
     """Any number may run: each call is settled once, by the function in Redis."""
 
-    def __init__(self, redis: Commands, leases: Reap, shards: int, log: Log, *, patience_ms: int = LEASE_MS) -> None:
+    def __init__(
+        self,
+        redis: Commands,
+        leases: Reap,
+        shards: int,
+        log: Log,
+        *,
+        patience_ms: int = LEASE_MS,
+        failpoint: Failpoint = go_on,
+        metrics: WorkerMetrics | None = None,
+    ) -> None:
         self._redis = redis
         self._clock = RedisClock(redis)
         self._leases = leases
         self._shards = shards
         self._log = log
         self._patience_ms = patience_ms
+        self._failpoint = failpoint
+        self._metrics = metrics or WorkerMetrics()
         self._answers_since_ms: int | None = None
 
     async def run_once(self) -> int:
@@ -76,7 +90,11 @@ class Reaper:
     async def _settle(self, shard: int, key_id: str, call_id: str) -> bool:
         """One call. A lease that cannot be settled must not keep the others from it."""
         try:
-            return await self._leases.reap(shard, key_id, call_id, LEASE_GRACE_MS)
+            self._failpoint("before reap")
+            settled = await self._leases.reap(shard, key_id, call_id, LEASE_GRACE_MS)
+            self._failpoint("after reap")
+            self._metrics.reaped.inc(settled)
+            return settled
         except TeamElsewhere as error:
             self._log.warning("reap_failed", call=call_id, error=type(error).__name__)
             return False

@@ -3,11 +3,14 @@
 from collections.abc import Sequence
 from typing import Any
 
+import asyncpg
 from msgspec import Struct
 
 import sql
 from gateway.admin.postgres import Postgres, Refused
 from gateway.core.usage import UsageEvent
+from gateway.errors import StoreUnavailable
+from workers.failpoint import Failpoint, go_on
 
 
 class Inserted(Struct, frozen=True):
@@ -20,8 +23,9 @@ class Inserted(Struct, frozen=True):
 class UsageStore:
     """Inserts events. An event that is there already is left as it is and counts as done."""
 
-    def __init__(self, postgres: Postgres) -> None:
+    def __init__(self, postgres: Postgres, failpoint: Failpoint = go_on) -> None:
         self._postgres = postgres
+        self._failpoint = failpoint
 
     async def insert(self, events: Sequence[UsageEvent]) -> Inserted:
         """When it returns, every event is committed or refused. Raises `StoreUnavailable`: some may be, ask again.
@@ -53,8 +57,18 @@ class UsageStore:
 
     async def _insert(self, events: Sequence[UsageEvent]) -> int:
         async with self._postgres.transaction() as connection:
+            self._failpoint("before insert")
             rows: int = await connection.fetchval(sql.queries()["insert_usage"], *columns(events))
-            return rows
+            self._failpoint("after insert")
+            self._failpoint("before commit")
+        self._failpoint("after commit")
+        return rows
+
+
+def took_too_long(error: StoreUnavailable) -> bool:
+    """Whether Postgres had no time for the batch or waited for a lock, so that a smaller one may pass."""
+    slow = (asyncpg.QueryCanceledError, asyncpg.LockNotAvailableError, TimeoutError)
+    return isinstance(error.__cause__, slow)
 
 
 def columns(events: Sequence[UsageEvent]) -> list[list[Any]]:
@@ -84,4 +98,20 @@ def columns(events: Sequence[UsageEvent]) -> list[list[Any]]:
         [detail.end_user for detail in details],
         [event.team_id for event in events],
         [event.team_credits_micro for event in events],
+        [detail.dialect for detail in details],
+        [detail.queue_ms for detail in details],
+        [detail.address_hash for detail in details],
+        *_attempt_columns(events),
+    ]
+
+
+def _attempt_columns(events: Sequence[UsageEvent]) -> list[list[Any]]:
+    tries = [(event.id, number, one) for event in events for number, one in enumerate(event.detail.attempts, 1)]
+    return [
+        [event_id for event_id, _, _ in tries],
+        [number for _, number, _ in tries],
+        [one.backend for _, _, one in tries],
+        [one.status for _, _, one in tries],
+        [one.queue_ms for _, _, one in tries],
+        [one.response_time_ms for _, _, one in tries],
     ]

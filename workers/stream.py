@@ -18,9 +18,10 @@ from redis.exceptions import RedisError, ResponseError
 
 from gateway.errors import Unavailable
 from gateway.state import keyspace
+from gateway.state.functions import Functions
 from gateway.state.slots import is_cluster, node_urls
 from gateway.telemetry.logs import Log
-from workers.batch import Bad, BatchPolicy, Entry
+from workers.batch import Bad, BatchPolicy, BatchSize, Draft, Entry
 
 BLOCK_MS = 1_000
 """Longest wait for a first entry, and so the longest that an idle worker takes to notice that it shall stop."""
@@ -28,6 +29,8 @@ CLAIM_IDLE_MS = 30_000
 """Entries that another consumer has held for so long are taken over. Longer than a batch may take; a batch that was
 inserted twice all the same makes one row a call."""
 RETIRE_IDLE_MS = 3_600_000
+BURIED_AT_ONCE = 100
+"""entries set aside in one call"""
 REDIS_PORT = 6379
 FROM_START = "0"
 
@@ -58,6 +61,7 @@ class UsageStream:
     def __init__(
         self,
         redis: StreamClient,
+        functions: Functions,
         shard: int,
         consumer: str,
         policy: BatchPolicy,
@@ -67,11 +71,13 @@ class UsageStream:
         claim_idle_ms: int = CLAIM_IDLE_MS,
     ) -> None:
         self._redis = redis
+        self._functions = functions
         self._shard = shard
         self._name = keyspace.usage(shard)
         self._dead = keyspace.usage_dead(shard)
         self._consumer = consumer
-        self._policy = policy
+        self.size = BatchSize(policy)
+        """of the next batch; who stores it says whether that is too much"""
         self._log = log
         self._block_ms = block_ms
         self._claim_idle_ms = claim_idle_ms
@@ -107,20 +113,17 @@ class UsageStream:
             await pipeline.execute()
 
     async def set_aside(self, bad: Sequence[Bad]) -> None:
-        """Move entries to the dead stream, whole, with the reason and their first id."""
-        if not bad:
-            return
-        ids = [one.entry.id for one in bad]
-        with _translated():
-            pipeline = self._redis.pipeline(transaction=True)
-            for one in bad:
-                about = {b"dead_reason": one.reason.encode(), b"dead_entry": one.entry.id}
-                whole: dict[Any, Any] = dict(one.entry.fields) | about
-                pipeline.xadd(self._dead, whole)
-            pipeline.xack(self._name, keyspace.USAGE_GROUP, *ids)
-            pipeline.xdel(self._name, *ids)
-            await pipeline.execute()
-        self._log.warning("usage_set_aside", shard=self._shard, reasons=[one.reason for one in bad])
+        """Move entries to the dead stream, whole, with the reason and their first id. A full Redis takes them, too."""
+        for start in range(0, len(bad), BURIED_AT_ONCE):
+            some = bad[start : start + BURIED_AT_ONCE]
+            args: list[str | int | bytes] = [keyspace.USAGE_GROUP]
+            for one in some:
+                body = [part for pair in one.entry.fields.items() for part in pair]
+                args += [one.entry.id, one.reason, len(body), *body]
+            with _translated():
+                await self._functions.call("bury", [self._name, self._dead], args)
+        if bad:
+            self._log.warning("usage_set_aside", shard=self._shard, reasons=[one.reason for one in bad])
 
     async def retire(self) -> int:
         """Remove consumers of processes long dead; how many.
@@ -139,34 +142,42 @@ class UsageStream:
         return len(names)
 
     async def _own(self) -> list[Entry]:
-        return await self._read_group(FROM_START, self._policy.rows_max, None)
+        batch = Draft(self.size.policy)
+        start: str | bytes = FROM_START
+        while not batch.full and (page := await self._read_group(start, batch.room, None)):
+            batch.add(page)
+            start = page[-1].id
+        return batch.entries
 
     async def _abandoned(self) -> list[Entry]:
         """Up to one batch of what others have held for too long. A page may be empty though the cursor goes on."""
-        entries: list[Entry] = []
+        batch = Draft(self.size.policy)
         cursor: Any = "0-0"
-        while len(entries) < self._policy.rows_max:
-            room = self._policy.rows_max - len(entries)
+        while not batch.full:
             cursor, claimed, lost = await self._redis.xautoclaim(
-                self._name, keyspace.USAGE_GROUP, self._consumer, self._claim_idle_ms, cursor, count=room
+                self._name, keyspace.USAGE_GROUP, self._consumer, self._claim_idle_ms, cursor, count=batch.room
             )
-            entries += _entries(claimed)
+            batch.add(_entries(claimed))
             if lost:  # deleted while pending, which nothing of ours does
                 self._log.warning("usage_lost", shard=self._shard, entries=len(lost))
             if cursor == b"0-0":
                 break
-        return entries
+        return batch.entries
 
     async def _fresh(self) -> list[Entry]:
-        """New entries: waits for the first, then for as many as the policy gives time for."""
-        entries = await self._read_group(">", self._policy.rows_max, self._block_ms)
+        """New entries: waits for the first, then for as many as the policy gives time for, and takes what is there."""
+        batch = Draft(self.size.policy)
+        more = batch.add(await self._read_group(">", batch.room, self._block_ms))
         began_ms = _now_ms()
-        while entries and not self._policy.due(rows=len(entries), age_ms=_now_ms() - began_ms):
-            left_ms = self._policy.wait_ms_max - (_now_ms() - began_ms)
-            entries += await self._read_group(">", self._policy.rows_max - len(entries), max(1, left_ms))
-        return entries
+        while batch.entries and not batch.full:
+            age_ms = _now_ms() - began_ms
+            if not more and batch.due(age_ms):
+                break
+            left_ms = self.size.policy.wait_ms_max - age_ms
+            more = batch.add(await self._read_group(">", batch.room, max(1, left_ms)))
+        return batch.entries
 
-    async def _read_group(self, start: str, count: int, block_ms: int | None) -> list[Entry]:
+    async def _read_group(self, start: str | bytes, count: int, block_ms: int | None) -> list[Entry]:
         reply: Any = await self._redis.xreadgroup(
             keyspace.USAGE_GROUP, self._consumer, {self._name: start}, count=count, block=block_ms
         )

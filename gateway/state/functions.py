@@ -17,17 +17,19 @@ from gateway.errors import LimitsUnavailable
 NAME = "LIBRARY"
 """stands in the source for the library's name"""
 DIGEST_CHARS = 12
-SHARED = ("clock", "bucket", "owner", "price", "output", "verdict", "lease")
+SHARED = ("clock", "bucket", "owner", "price", "output", "verdict", "lease", "backlog")
 """parts of the library that define no function of Redis' own, in the order in which they build on each other"""
 VERBS = (
     "admit",
     "blame",
+    "bury",
     "explain",
     "inspect",
     "inspect_team",
     "publish",
     "reap",
     "renew",
+    "replay",
     "reprice",
     "settle",
     "void",

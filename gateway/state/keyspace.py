@@ -18,6 +18,7 @@
     {sNN}:leases                  zset    all open calls of the shard      admit, renew, settle  never
     {sNN}:usage                   stream  usage events not stored yet      settle, reap          when committed
     {sNN}:usage:dead              stream  events no row can be made of     worker                never
+    {sNN}:reconciling             string  which worker compares the books  worker (books)        in an hour
     {sNN}:failures:<address>      string  an address' failures to say      blame                 when full again
                                           who it is
     {fleet}:registry              hash    what operators say of the fleet  admin API, hydrate    never
@@ -81,6 +82,10 @@ def usage(shard: int) -> str:
 
 def usage_dead(shard: int) -> str:
     return f"{shard_tag(shard)}:usage:dead"
+
+
+def reconciling(shard: int) -> str:
+    return f"{shard_tag(shard)}:reconciling"
 
 
 def failures(address: str, shards: int) -> str:

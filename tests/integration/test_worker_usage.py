@@ -18,13 +18,15 @@ import pytest
 from redis.asyncio import Redis
 
 from gateway.admin.postgres import Postgres, open_pool
-from gateway.core.usage import UsageEvent
+from gateway.core.usage import Tried, UsageEvent
 from gateway.dev.postgres import EmbeddedPostgres
 from gateway.errors import StoreUnavailable, Unavailable
 from gateway.state import keyspace
 from gateway.telemetry.logs import Log
+from tests.commands import functions_of
 from tests.integration.usage_events import AT_MS, DETAIL, event, fields
-from workers.batch import BatchPolicy
+from workers.batch import Bad, BatchPolicy
+from workers.failpoint import STEPS, Failpoint, go_on
 from workers.migrate import migrate
 from workers.store import UsageStore
 from workers.stream import UsageStream
@@ -45,10 +47,10 @@ class Bench:
         self.out = io.StringIO()
         self.log = Log(lambda: 0.0, self.out)
 
-    def worker(self, name: str = "w", failpoint: Callable[[str], None] | None = None, **bounds: int) -> UsageWorker:
+    def worker(self, name: str = "w", failpoint: Failpoint = go_on, **bounds: int) -> UsageWorker:
         bounds = {"block_ms": 20, "claim_idle_ms": 0} | bounds
-        stream = UsageStream(self.redis, 0, name, POLICY, self.log, **bounds)
-        return UsageWorker(stream, UsageStore(self.postgres), self.log, failpoint)
+        stream = UsageStream(self.redis, functions_of(self.redis), 0, name, POLICY, self.log, **bounds)
+        return UsageWorker(stream, UsageStore(self.postgres, failpoint), self.log, failpoint)
 
     async def emit(self, *entries: dict[Any, Any]) -> list[bytes]:
         pipeline = self.redis.pipeline(transaction=False)
@@ -60,6 +62,12 @@ class Bench:
     async def rows(self, what: str = "*", where: str = "true") -> list[asyncpg.Record]:
         async with self.postgres.transaction() as connection:
             return await connection.fetch(f"SELECT {what} FROM usage_logs WHERE {where} ORDER BY created_at, id")
+
+    async def all(self, table: str) -> list[asyncpg.Record]:
+        """Every row of a table, in the order of its columns."""
+        async with self.postgres.transaction() as connection:
+            found: list[asyncpg.Record] = await connection.fetch(f"SELECT * FROM {table} AS t ORDER BY t")
+            return found
 
     async def waiting(self) -> int:
         return int(await self.redis.xlen(STREAM))
@@ -92,9 +100,9 @@ class Crash(BaseException):
     """Ends a worker where it stands."""
 
 
-def crash_after(step: str) -> Callable[[str], None]:
-    def failpoint(done: str) -> None:
-        if done == step:
+def crash(where: str) -> Failpoint:
+    def failpoint(step: str) -> None:
+        if step == where:
             raise Crash
 
     return failpoint
@@ -103,7 +111,8 @@ def crash_after(step: str) -> Callable[[str], None]:
 async def test_every_column_gets_its_own_value(bench: Bench) -> None:
     detail = msgspec.structs.replace(
         DETAIL, status="client_gone", http_status=499, streamed=True, finish_reason="stop", response_time_ms=1,
-        first_token_ms=2, load_ms=3, prompt_ms=4, eval_ms=5, end_user="用户",
+        first_token_ms=2, load_ms=3, prompt_ms=4, eval_ms=5, end_user="用户", dialect="openai", queue_ms=10,
+        address_hash="0123456789abcdef", attempts=(Tried("other", "backend_unreachable", 11, 12),),
     )  # fmt: skip
     one = event(
         1, prompt_tokens=6, completion_tokens=7, credits_micro=8, estimated=True, detail=detail, team_id="team000001",
@@ -116,7 +125,7 @@ async def test_every_column_gets_its_own_value(bench: Bench) -> None:
     assert round(at.timestamp() * 1000) == one.at_ms and at.microsecond % 1000 == 0
     assert str(row.pop("id")) == one.id
     assert row.pop("api_key_id") == one.key_id
-    assert row.pop("total_tokens") == 13
+    assert (row.pop("total_tokens"), row.pop("gpu_ms")) == (13, 12)
     names = (
         "prompt_tokens",
         "completion_tokens",
@@ -127,7 +136,12 @@ async def test_every_column_gets_its_own_value(bench: Bench) -> None:
         "team_credits_micro",
     )
     top = {name: getattr(one, name) for name in names}
-    assert row == top | msgspec.structs.asdict(detail)
+    told = msgspec.structs.asdict(detail)
+    (tried,) = told.pop("attempts")
+    assert row == top | told
+    (attempt,) = await bench.all("usage_attempts")
+    expected = {"call_id": attempt["call_id"], "created_at": at, "number": 1} | msgspec.structs.asdict(tried)
+    assert (dict(attempt), str(attempt["call_id"])) == (expected, one.id)
 
 
 async def test_committed_first_acknowledged_after(bench: Bench) -> None:
@@ -140,7 +154,7 @@ async def test_committed_first_acknowledged_after(bench: Bench) -> None:
             seen.append(("after", len(await bench.rows()), await bench.pending()))
             return inserted
 
-    stream = UsageStream(bench.redis, 0, "w", POLICY, bench.log, block_ms=20)
+    stream = UsageStream(bench.redis, functions_of(bench.redis), 0, "w", POLICY, bench.log, block_ms=20)
     worker = UsageWorker(stream, Watching(bench.postgres), bench.log)
     await stream.ensure_group()
     await bench.emit(*(fields(event(number)) for number in range(5)))
@@ -150,14 +164,14 @@ async def test_committed_first_acknowledged_after(bench: Bench) -> None:
     assert await worker.run_once() == 0
 
 
-@pytest.mark.parametrize("step", ["read", "commit", "set_aside", "ack"])
-async def test_a_crash_after_any_step_loses_and_doubles_nothing(bench: Bench, step: str) -> None:
+@pytest.mark.parametrize("side", ["before", "after"])
+@pytest.mark.parametrize("step", sorted(set(STEPS) - {"reap"}))
+async def test_a_crash_at_any_step_loses_and_doubles_nothing(bench: Bench, side: str, step: str) -> None:
     events = [event(number) for number in range(30)]
     await bench.emit(*(fields(one) for one in events), fields(event(99), prompt=b"poison"))
-    crashed = bench.worker("crashed", crash_after(step))
-    assert await crashed.run_once() == 0  # makes the group
+    assert await bench.worker("crashed").run_once() == 0  # makes the group
     with pytest.raises(Crash):
-        await crashed.run_once()
+        await bench.worker("crashed", crash(f"{side} {step}")).run_once()
     await bench.drain(bench.worker("heir"))
     assert [str(row["id"]) for row in await bench.rows()] == [one.id for one in events]
     assert len(await bench.dead()) == 1
@@ -173,13 +187,16 @@ KILLED = textwrap.dedent("""
     from workers.store import UsageStore
     from workers.stream import UsageStream
     from workers.usage import UsageWorker
+    from tests.commands import functions_of
 
     async def main(redis_url, database_url, step):
         def failpoint(done):
             if done == step:
                 os.kill(os.getpid(), signal.SIGKILL)
-        stream = UsageStream(Redis.from_url(redis_url), 0, "killed", BatchPolicy(), Log(time.time))
-        worker = UsageWorker(stream, UsageStore(await open_pool(database_url)), Log(time.time), failpoint)
+        redis = Redis.from_url(redis_url)
+        stream = UsageStream(redis, functions_of(redis), 0, "killed", BatchPolicy(), Log(time.time))
+        store = UsageStore(await open_pool(database_url), failpoint)
+        worker = UsageWorker(stream, store, Log(time.time), failpoint)
         while True:
             await worker.run_once()
 
@@ -187,14 +204,14 @@ KILLED = textwrap.dedent("""
 """)
 
 
-@pytest.mark.parametrize("step", ["read", "commit"])
+@pytest.mark.parametrize("step", ["after read", "after insert", "after commit"])
 async def test_kill_minus_nine_between_read_and_ack_makes_no_double_row(
     bench: Bench, redis_url: str, database_url: str, step: str
 ) -> None:
     await bench.emit(*(fields(event(number)) for number in range(500)))
     process = await asyncio.create_subprocess_exec(sys.executable, "-c", KILLED, redis_url, database_url, step)
     assert await asyncio.wait_for(process.wait(), WAIT_S) == -signal.SIGKILL
-    assert len(await bench.rows()) == (500 if step == "commit" else 0)
+    assert len(await bench.rows()) == (500 if step == "after commit" else 0)
     assert (await bench.waiting(), await bench.pending()) == (500, 500)
     assert await bench.drain(bench.worker("heir")) == 500
     assert len(await bench.rows()) == 500
@@ -262,7 +279,7 @@ async def test_poison_is_set_aside_with_its_reason_and_the_rest_is_committed(ben
 
 
 async def test_an_entry_whose_body_is_gone_is_counted_and_not_a_crash(bench: Bench) -> None:
-    worker = bench.worker("w", crash_after("read"))
+    worker = bench.worker("w", crash("after read"))
     ids = await bench.emit(*(fields(event(number)) for number in range(3)))
     await worker.run_once()
     with pytest.raises(Crash):
@@ -276,7 +293,7 @@ async def test_an_entry_whose_body_is_gone_is_counted_and_not_a_crash(bench: Ben
 
 async def test_an_entry_deleted_under_a_dead_worker_is_reported(bench: Bench) -> None:
     ids = await bench.emit(*(fields(event(number)) for number in range(3)))
-    crashed = bench.worker("crashed", crash_after("read"))
+    crashed = bench.worker("crashed", crash("after read"))
     await crashed.run_once()
     with pytest.raises(Crash):
         await crashed.run_once()
@@ -291,7 +308,15 @@ async def test_what_a_dead_worker_held_is_claimed_to_the_last_entry(bench: Bench
     """More than a page of XAUTOCLAIM, behind a stretch that is not idle long enough."""
     events = [event(number) for number in range(250)]
     await bench.emit(*(fields(one) for one in events))
-    stream = UsageStream(bench.redis, 0, "dead", BatchPolicy(rows_max=250, wait_ms_max=1), bench.log, block_ms=20)
+    stream = UsageStream(
+        bench.redis,
+        functions_of(bench.redis),
+        0,
+        "dead",
+        BatchPolicy(rows_max=250, wait_ms_max=1),
+        bench.log,
+        block_ms=20,
+    )
     await stream.ensure_group()
     held = await stream.read()
     assert len(held) == 250
@@ -457,7 +482,7 @@ async def test_postgres_that_is_not_migrated_or_locked_is_away_and_not_poison(
 
 async def test_redis_that_is_away_is_said_to_be_away(bench: Bench, short_dir: Path) -> None:
     away = Redis.from_url(f"unix://{short_dir}/nothing.sock")
-    stream = UsageStream(away, 0, "w", POLICY, bench.log)
+    stream = UsageStream(away, functions_of(away), 0, "w", POLICY, bench.log)
     for attempt in (stream.read(), stream.ack([b"1-0"]), stream.ensure_group(), stream.retire()):
         with pytest.raises(Unavailable):
             await attempt
@@ -465,7 +490,7 @@ async def test_redis_that_is_away_is_said_to_be_away(bench: Bench, short_dir: Pa
 
 async def test_a_batch_waits_for_more_but_not_for_long(bench: Bench) -> None:
     policy = BatchPolicy(rows_max=10, wait_ms_max=10_000)
-    stream = UsageStream(bench.redis, 0, "w", policy, bench.log, block_ms=5_000)
+    stream = UsageStream(bench.redis, functions_of(bench.redis), 0, "w", policy, bench.log, block_ms=5_000)
     await stream.ensure_group()
     await bench.emit(fields(event(0)))
     reading = asyncio.create_task(stream.read())
@@ -479,8 +504,10 @@ async def test_consumers_of_the_long_dead_are_removed_unless_they_hold_something
 ) -> None:
     monkeypatch.setattr("workers.stream.RETIRE_IDLE_MS", -1)
     await bench.emit(fields(event(1)))
-    holding = UsageStream(bench.redis, 0, "holding", POLICY, bench.log, block_ms=20)
-    idle = UsageStream(bench.redis, 0, "idle", POLICY, bench.log, block_ms=20, claim_idle_ms=10**9)
+    holding = UsageStream(bench.redis, functions_of(bench.redis), 0, "holding", POLICY, bench.log, block_ms=20)
+    idle = UsageStream(
+        bench.redis, functions_of(bench.redis), 0, "idle", POLICY, bench.log, block_ms=20, claim_idle_ms=10**9
+    )
     assert await idle.retire() == 0  # there is no group
     await holding.ensure_group()
     assert len(await holding.read()) == 1
@@ -515,4 +542,33 @@ async def test_rows_a_second(bench: Bench, record_property: Callable[[str, objec
     record_property("rows_per_s", per_s)
     sys.stderr.write(f"\ninserted {per_s} rows/s\n")
     assert len(await bench.rows("id")) == batches * 1_000
-    assert per_s > 1_000
+
+
+async def test_a_full_redis_is_drained_whatever_is_poison(bench: Bench) -> None:
+    """Acknowledging frees memory; setting aside needs some, and must be let."""
+    await bench.emit(*(fields(event(number)) for number in range(20)), fields(event(99), prompt=b"poison"))
+    worker = bench.worker()
+    assert await worker.run_once() == 0  # makes the group
+    await functions_of(bench.redis).load()
+    await bench.redis.config_set("maxmemory", 1)
+    try:
+        assert await bench.drain(worker) == 21
+    finally:
+        await bench.redis.config_set("maxmemory", 0)
+    assert (len(await bench.rows()), len(await bench.dead())) == (20, 1)
+
+
+async def test_an_entry_set_aside_by_two_is_dead_once(bench: Bench) -> None:
+    (entry,) = await bench.emit(fields(event(1), prompt=b"poison"))
+    functions, times = functions_of(bench.redis), {"block_ms": 20, "claim_idle_ms": 0}
+    slow, quick = (
+        UsageStream(bench.redis, functions, 0, name, POLICY, bench.log, **times) for name in ("slow", "quick")
+    )
+    await slow.ensure_group()
+    held = await slow.read()
+    assert [one.id for one in held] == [one.id for one in await quick.read()] == [entry]
+    for stream in (quick, slow):
+        await stream.set_aside([Bad(held[0], "because")])
+    (dead,) = await bench.dead()
+    assert dead == {**held[0].fields, b"dead_reason": b"because", b"dead_entry": entry}
+    assert (await bench.waiting(), await bench.pending()) == (0, 0)

@@ -7,7 +7,7 @@ from gateway.state import keyspace
 from gateway.state.functions import FLEET_SHARED, FLEET_VERBS, SHARED, VERBS, fleet_source, source
 
 ROOT = Path(__file__).parents[2]
-GIVEN = r"KEYS\[\d+\]|(owner\.)?names\.\w+|key|ready|stream|lease|leases|running"
+GIVEN = r"KEYS\[\d+\]|(owner\.)?names\.\w+|key|ready|stream|lease|leases|running|usage|dead"
 """what a key of a command may be called in the functions: one of KEYS, or what it was handed on as"""
 GIVEN_FLEET = r"f\.(\w+)"
 CHANNEL = ("PUBLISH", "ask.replica")
@@ -29,7 +29,7 @@ def made() -> set[str]:
         *names.all(), *keyspace.TeamNames(TEAM_ID, shards=1).all(),
         keyspace.prices(shard), keyspace.failures(ADDRESS, shards=1),
         keyspace.ready(shard), keyspace.lease(shard, CALL_ID), keyspace.leases(shard), keyspace.usage(shard),
-        keyspace.usage_dead(shard), keyspace.hydrating(shard, MARK), *keyspace.fleet(),
+        keyspace.usage_dead(shard), keyspace.reconciling(shard), keyspace.hydrating(shard, MARK), *keyspace.fleet(),
     ]  # fmt: skip
     return {name.replace(keyspace.shard_tag(shard), "{sNN}") for name in all_names}
 
@@ -46,7 +46,7 @@ def test_no_other_module_makes_a_name() -> None:
 
 
 def test_functions_touch_only_keys_they_were_given() -> None:
-    calls = re.findall(r"redis\.call\('(\w+)',\s*([^,)]+)", source())
+    calls = re.findall(r"redis\.call\('((?:MEMORY', ')?\w+)',\s*([^,)]+)", source())
     assert {command for command, _ in calls} >= {"TIME"} or "redis.call('TIME')" in source()
     for command, key in calls:
         assert re.fullmatch(GIVEN, key), (command, key)

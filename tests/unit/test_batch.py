@@ -6,7 +6,16 @@ import pytest
 from gateway.admin.postgres import refusal
 from sql import Migration, parse
 from tests.unit.test_usage_event import FIELDS
-from workers.batch import BatchPolicy, Entry, sort_entries
+from workers.batch import (
+    PAGE_ROWS_MAX,
+    ROWS_MIN,
+    ROWS_MORE,
+    BatchPolicy,
+    BatchSize,
+    Draft,
+    Entry,
+    sort_entries,
+)
 from workers.clock import month_of
 from workers.loop import BACKOFF_S_MAX, backoff_s, kinds
 from workers.migrate import MigrationRefused, check
@@ -17,7 +26,41 @@ from workers.migrate import MigrationRefused, check
     [(0, 0, False), (0, 10**9, False), (1, 249, False), (1, 250, True), (999, 0, False), (1000, 0, True)],
 )
 def test_a_batch_is_due_when_full_or_old(rows: int, age_ms: int, due: bool) -> None:
-    assert BatchPolicy(rows_max=1000, wait_ms_max=250).due(rows=rows, age_ms=age_ms) is due
+    assert BatchPolicy(rows_max=1000, wait_ms_max=250).due(rows=rows, size=0, age_ms=age_ms) is due
+
+
+@pytest.mark.parametrize(
+    ("rows", "size", "full"),
+    [(0, 0, False), (9, 99, False), (10, 0, True), (1, 100, True), (1, 10**9, True)],
+)
+def test_a_batch_is_full_by_rows_or_bytes(rows: int, size: int, full: bool) -> None:
+    policy = BatchPolicy(rows_max=10, bytes_max=100)
+    assert policy.full(rows=rows, size=size) is full
+    assert policy.due(rows=rows, size=size, age_ms=0) is full
+
+
+def test_a_batch_is_read_in_pages_until_it_is_full() -> None:
+    draft = Draft(BatchPolicy(rows_max=PAGE_ROWS_MAX + 5, bytes_max=10**6))
+    assert draft.room == PAGE_ROWS_MAX
+    assert draft.add([Entry(b"1-0", {b"a": b"1"})] * PAGE_ROWS_MAX) and not draft.full
+    assert draft.room == 5
+    assert not draft.add([Entry(b"1-0", {})]) and not draft.full  # a gone body has no bytes
+    draft.add([Entry(b"2-0", {b"a": b"1" * 10**6})])
+    assert draft.full and len(draft.entries) == PAGE_ROWS_MAX + 2
+
+
+@pytest.mark.parametrize("rows_max", [1, ROWS_MIN - 1, ROWS_MIN, 2_000])
+def test_a_size_shrinks_fast_grows_slowly_and_stays_in_bounds(rows_max: int) -> None:
+    size = BatchSize(BatchPolicy(rows_max=rows_max, bytes_max=7, wait_ms_max=8))
+    seen = []
+    for step in [size.grow, *[size.shrink] * 12, *[size.grow] * 40]:
+        before = size.policy.rows_max
+        step()
+        seen.append(size.policy.rows_max)
+        assert min(ROWS_MIN, rows_max) <= seen[-1] <= rows_max
+        assert seen[-1] <= before + ROWS_MORE
+    assert (seen[0], seen[12], seen[-1]) == (rows_max, min(ROWS_MIN, rows_max), rows_max)
+    assert size.policy == BatchPolicy(rows_max=rows_max, bytes_max=7, wait_ms_max=8)
 
 
 def test_entries_are_sorted_in_order_and_each_exactly_once() -> None:

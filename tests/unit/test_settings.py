@@ -62,6 +62,7 @@ GOOD = [
     ("CORS_ORIGINS", "https://a,https://b", ("https://a", "https://b")),
     ("CORS_ORIGINS", "*", ("*",)),
     ("SHARDS", "16", 16),
+    ("USAGE_STREAM_BYTES_MAX", "1048576", 2**20),
     ("ADMIN_SECRET", "a" * 16, "a" * 16),
     ("API_KEY_PREFIX", "My-Org", "My-Org"),
 ]
@@ -123,6 +124,9 @@ BAD = [
     ("REDIS_URL", [f"http://:{SECRET}@h", "localhost:6379", f"redis://:{SECRET}@h℀st", f"redis://:{SECRET}@h:99999"]),
     ("REDIS_TIMEOUT_MS", ["9", "60001", "1.5"]),
     ("SHARDS", ["0", "3", "512", "-1"]),
+    ("USAGE_STREAM_BYTES_MAX", ["1048575", "1MB"]),
+    ("USAGE_MONTHS_KEPT", ["-1", "1201", "1.5", "all"]),
+    ("WORKER_PORT", ["x", "-1", "65536"]),
     ("DATABASE_URL", [f"mysql://u:{SECRET}@h/db", "host=h", f"postgresql://u:{SECRET}@h℀st/db", "postgresql://[::1"]),
     ("DEFAULT_RATE_LIMIT_PER_MIN", ["0", "1000001", "many"]),
     ("DEFAULT_MONTHLY_TOKEN_LIMIT", ["0", "1000000000001"]),

@@ -1,0 +1,52 @@
+"""How far the workers are behind: what waits in the streams, as metrics. Every worker looks at all shards."""
+
+from typing import Any
+
+from redis.exceptions import ResponseError
+
+from gateway.state import keyspace
+from gateway.telemetry.worker import WorkerMetrics
+from workers.clock import Commands, RedisClock
+
+
+class Lag:
+    def __init__(self, redis: Commands, shards: int, metrics: WorkerMetrics) -> None:
+        self._redis = redis
+        self._clock = RedisClock(redis)
+        self._all = range(shards)
+        self._metrics = metrics
+
+    async def run_once(self) -> int:
+        """How many events wait in all shards. Raises `LimitsUnavailable` when Redis is away."""
+        now_ms = await self._clock.now_ms()
+        return sum([await self._look(shard, now_ms) for shard in self._all])
+
+    async def oldest_ms(self) -> int | None:
+        """Unix milliseconds since when the oldest event of all waits; None: none does. Raises `LimitsUnavailable`."""
+        found = [await self._redis.call("XRANGE", keyspace.usage(shard), "-", "+", "COUNT", 1) for shard in self._all]
+        return min((_added_ms(page[0][0]) for page in found if page), default=None)
+
+    async def _look(self, shard: int, now_ms: int) -> int:
+        stream = keyspace.usage(shard)
+        events = int(await self._redis.call("XLEN", stream))
+        oldest = await self._redis.call("XRANGE", stream, "-", "+", "COUNT", 1)
+        self._metrics.backlog(
+            shard,
+            events=events,
+            pending=await self._pending(stream),
+            lag_s=max(0, now_ms - _added_ms(oldest[0][0])) / 1000 if oldest else 0.0,
+            dead=int(await self._redis.call("XLEN", keyspace.usage_dead(shard))),
+        )
+        return events
+
+    async def _pending(self, stream: str) -> int:
+        try:
+            found: dict[str, Any] = await self._redis.call("XPENDING", stream, keyspace.USAGE_GROUP)
+        except ResponseError:  # no stream, or no worker has read it yet
+            return 0
+        return int(found["pending"])
+
+
+def _added_ms(entry: bytes) -> int:
+    """When Redis added a stream entry, by its id."""
+    return int(entry.partition(b"-")[0])
