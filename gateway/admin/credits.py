@@ -38,7 +38,7 @@ class Grant(Struct, frozen=True, kw_only=True):
 
 
 class OwnerSums(Struct, frozen=True, kw_only=True):
-    """What Postgres knows of the credits of a key or a team, in millionths, three times over."""
+    """What Postgres knows of the credits of a key or a team, in millionths, three times over, and of its tokens."""
 
     key_id: str | None
     team_id: str | None
@@ -48,7 +48,9 @@ class OwnerSums(Struct, frozen=True, kw_only=True):
     granted_micro: int
     """what its own row says they are: what replicas are told"""
     charged_micro: int
-    """what its usage rows cost"""
+    """what its usage rows cost, of all months"""
+    tokens: int
+    """those of its usage rows of one month"""
 
 
 class CreditStore:
@@ -87,13 +89,16 @@ class CreditStore:
         found = await self._postgres.find("grants_before", moment.at_us(us), last, limit + 1, key_id, team_id)
         return cursor.page(found, limit, _grant, lambda one: (moment.us(one["created_at"]), one["id"]))
 
-    async def sums(self, after: str | None) -> Page[OwnerSums]:
-        """Of keys and teams, in a fixed order; a page is one snapshot. Raises `BadRequest` for a false cursor."""
+    async def sums(self, after: str | None, month: str) -> Page[OwnerSums]:
+        """Of keys and teams, in a fixed order; tokens are those of `month` (YYYYMM). A page is one snapshot.
+
+        Raises `BadRequest` for a false cursor.
+        """
         _, last = cursor.read(after, (0, "key:"))
         kind, colon, owner = last.partition(":")
         if kind not in ("key", "team") or not colon:
             raise cursor.false()
-        found = await self._postgres.find("credit_sums", kind, owner, SUMS_ROWS + 1)
+        found = await self._postgres.find("credit_sums", kind, owner, SUMS_ROWS + 1, month)
         return cursor.page(found, SUMS_ROWS, _sums, lambda one: (0, f"{one['kind']}:{one['id']}"))
 
 
@@ -163,4 +168,5 @@ def _sums(row: Record) -> OwnerSums:
         ledger_micro=row["ledger_micro"],
         granted_micro=row["credits_granted_micro"],
         charged_micro=row["charged_micro"],
+        tokens=row["tokens"],
     )

@@ -1,76 +1,42 @@
-"""Whether everybody's credits agree in all ledgers, page by page, while calls go on."""
+"""Whether all ledgers of a month agree, page by page, while calls go on: Redis, sums and rows."""
 
 import asyncio
-from collections.abc import Awaitable, Callable, Iterable, Iterator, Mapping, Sequence
-from typing import Protocol, TypeAlias
-from uuid import UUID
-
-from msgspec import Struct
+from collections.abc import Awaitable, Callable, Sequence
+from datetime import date
+from functools import partial
+from typing import Literal, Protocol, TypeVar
 
 from gateway.admin import moment
-from gateway.admin.author import Page
-from gateway.admin.credits import OwnerSums
-from gateway.admin.postgres import Postgres
-from gateway.core.books import Balance, Difference, Entry, Owner, Waiting, charges, differences, waiting
-from gateway.core.usage import UsageEvent
+from gateway.admin.owner_looks import Asked, Ledger, OwnerLooks, Rows, Sums, Waits, owners_of
+from gateway.admin.report import Report
+from gateway.admin.stored import DayLook, MonthLook
+from gateway.core import rollups
+from gateway.core.books import Difference
+from gateway.errors import BadRequest
 
 LOOKS_MAX = 3
 LOOK_AGAIN_S = 0.5
 OWNERS_MAX = 1_000_000
-
-Backlog: TypeAlias = tuple[list[UsageEvent], bool]
-"""events that are in the stream, and whether these are all"""
-
-
-class Ledger(Protocol):
-    """Redis' part. Every method raises `LimitsUnavailable`."""
-
-    async def check_ready(self) -> None: ...
-
-    async def balances(self, owners: Sequence[Owner]) -> dict[Owner, Balance]: ...
-
-    async def events(self) -> Backlog: ...
+PAGES_MAX = 10_000
+"""of keys of a month"""
 
 
-class Sums(Protocol):
-    """Postgres' part. Every method raises `StoreUnavailable`."""
+class Stored(Rows, Protocol):
+    """What Postgres alone has: `gateway.admin.stored.StoredUsage`. Every method raises `StoreUnavailable`."""
 
-    async def sums(self, after: str | None) -> Page[OwnerSums]: ...
+    async def day(self, day: date) -> DayLook: ...
 
-
-class Overdrawn(Struct, frozen=True):
-    """A metered owner with a balance below zero: credits were taken back while a call came in. No difference."""
-
-    owner: Owner
-    balance_micro: int
+    async def month(self, month: str, after: str = "") -> MonthLook: ...
 
 
-class Report(Struct, frozen=True, kw_only=True):
-    """How many keys and teams were compared, how many events waited, and what disagreed to the last look.
-
-    `complete`: whether all waiting events were read; else charges could be more than their rows say.
-    """
-
-    keys: int = 0
-    teams: int = 0
-    events: int = 0
-    complete: bool = True
-    differences: tuple[Difference, ...] = ()
-    overdrawn: tuple[Overdrawn, ...] = ()
+class Look(Protocol):
+    """One look at something that may be moving."""
 
     @property
-    def agrees(self) -> bool:
-        return self.complete and not self.differences
+    def differences(self) -> Sequence[Difference]: ...
 
-    def plus(self, other: "Report") -> "Report":
-        return Report(
-            keys=self.keys + other.keys,
-            teams=self.teams + other.teams,
-            events=max(self.events, other.events),
-            complete=self.complete and other.complete,
-            differences=self.differences + other.differences,
-            overdrawn=self.overdrawn + other.overdrawn,
-        )
+
+SomeLook = TypeVar("SomeLook", bound=Look)
 
 
 async def _pause() -> None:
@@ -81,103 +47,77 @@ class Reconciler:
     """Raises `StoreUnavailable` and `LimitsUnavailable`. `pause` is what passes between two looks at one page."""
 
     def __init__(
-        self, credits: Sums, stored: "StoredEvents", ledger: Ledger, pause: Callable[[], Awaitable[None]] = _pause
+        self, credits: Sums, stored: Stored, ledger: Ledger, pause: Callable[[], Awaitable[None]] = _pause
     ) -> None:
         self._credits = credits
         self._stored = stored
         self._ledger = ledger
+        self._owner_looks = OwnerLooks(credits, stored, ledger)
         self._pause = pause
 
-    async def run(self) -> Report:
+    async def run(self, month: str | None = None) -> Report:
+        """Of one month (UTC, YYYYMM), this one unless it is said; of what was granted and charged, ever.
+
+        Raises `BadRequest` for a month that has not begun.
+        """
+        await self._ledger.check_ready()
+        this_month = moment.month(await self._ledger.now_us())
+        month = month or this_month
+        if month > this_month:
+            raise BadRequest("That month has not begun.", param="month")
+        report = await self._owners(month, past=month < this_month)
+        return report.plus(await self._months(month)).plus(await self._days(month))
+
+    async def _owners(self, month: str, *, past: bool) -> Report:
         """All keys and teams; `OWNERS_MAX` at most, of more the rest is not complete.
 
         Waiting events are read once, and once more for a page that they do not explain: what was charged since is none
         of them, so it makes a difference there, and none that is real goes away.
         """
-        await self._ledger.check_ready()
-        backlog = await self._ledger.events()
-        report, after = Report(), None
+        backlog = Waits(await self._ledger.backlog())
+        report, after = Report(month=month), None
         while report.keys + report.teams < OWNERS_MAX:
-            owners = await self._credits.sums(after)
-            report = report.plus(await self._settled(after, _owners(owners), backlog))
-            if owners.after is None:
+            asked = Asked(after, month, past)
+            page = await self._credits.sums(after, month)
+            look = partial(self._owner_looks.look, asked, owners_of(page))
+            report = report.plus(await self._settled(look(backlog), look))
+            if page.after is None:
                 return report
-            after = owners.after
-        return report.plus(Report(complete=False))
+            after = page.after
+        return report.plus(Report(month=month, complete=False))
 
-    async def _settled(self, after: str | None, owners: Sequence[Owner], backlog: Backlog) -> Report:
-        """One page of owners, looked at until nothing differs, and `LOOKS_MAX` times at most."""
-        report = await self._look(after, owners, backlog)
-        for _ in range(LOOKS_MAX - 1):
-            if not report.differences:
-                break
-            await self._pause()
-            report = await self._look(after, owners, None)
+    async def _months(self, month: str) -> Report:
+        """The month and its days, of all keys that have used it."""
+        report, after = Report(month=month), ""
+        for _ in range(PAGES_MAX):
+            look = partial(self._stored.month, month, after)
+            found = await self._settled(look(), look)
+            report = report.plus(_report(month, found.differences))
+            if found.after is None:
+                return report
+            after = found.after
+        return report.plus(Report(month=month, complete=False))
+
+    async def _days(self, month: str) -> Report:
+        """Each day, its hours and its rows."""
+        report = Report(month=month)
+        for day in rollups.days(month):
+            look = partial(self._stored.day, day)
+            found = await self._settled(look(), look)
+            report = report.plus(_report(month, found.differences, kept=found.kept))
         return report
 
-    async def _look(self, after: str | None, owners: Sequence[Owner], backlog: Backlog | None) -> Report:
-        """Redis first and last, and the rows in between, as `core.books` wants it."""
-        before = await self._ledger.balances(owners)
-        events, whole = backlog or await self._ledger.events()
-        theirs = [event for event in events if any(owner in before for owner, _ in charges(event))]
-        rows_before = await self._stored.among(theirs)
-        page = await self._credits.sums(after)
-        rows_after = await self._stored.among(theirs)
-        now = await self._ledger.balances(_owners(page))
-        costs = waiting(theirs, rows_before, rows_after, whole=whole)
-        unknown = Waiting(0, 0 if whole else None)
-        entries = [
-            _entry(owner, one, costs.get(owner, unknown), before.get(owner, now[owner]), now[owner])
-            for one, owner in zip(page.items, _owners(page), strict=True)
-        ]
-        keys = sum(entry.owner.kind == "key" for entry in entries)
-        return Report(
-            keys=keys,
-            teams=len(entries) - keys,
-            events=len(events),
-            complete=whole,
-            differences=tuple(difference for entry in entries for difference in differences(entry)),
-            overdrawn=tuple(_overdrawn(page.items, now)),
-        )
+    async def _settled(self, first: Awaitable[SomeLook], again: Callable[[], Awaitable[SomeLook]]) -> SomeLook:
+        """The first look at which nothing differs, or else the last of `LOOKS_MAX`."""
+        found = await first
+        for _ in range(LOOKS_MAX - 1):
+            if not found.differences:
+                break
+            await self._pause()
+            found = await again()
+        return found
 
 
-class StoredEvents:
-    """Which events are usage rows by now. Raises `StoreUnavailable`."""
-
-    def __init__(self, postgres: Postgres) -> None:
-        self._postgres = postgres
-
-    async def among(self, events: Sequence[UsageEvent]) -> set[str]:
-        """The ids of those that are."""
-        if not events:
-            return set()
-        ids, times = [UUID(event.id) for event in events], [moment.at_ms(event.at_ms) for event in events]
-        return {str(row["id"]) for row in await self._postgres.find("stored_events", ids, times)}
-
-
-def _owners(page: Page[OwnerSums]) -> list[Owner]:
-    return [_owner(one) for one in page.items]
-
-
-def _owner(one: OwnerSums) -> Owner:
-    return Owner("key", one.key_id) if one.key_id is not None else Owner("team", one.team_id or "")
-
-
-def _overdrawn(found: Iterable[OwnerSums], now: Mapping[Owner, Balance]) -> Iterator[Overdrawn]:
-    for one in found:
-        owner = _owner(one)
-        balance_micro = (now[owner].granted_micro or 0) - (now[owner].charged_micro or 0)
-        if one.metered and balance_micro < 0:
-            yield Overdrawn(owner, balance_micro)
-
-
-def _entry(owner: Owner, sums: OwnerSums, costs: Waiting, before: Balance, after: Balance) -> Entry:
-    return Entry(
-        owner=owner,
-        grants_micro=sums.ledger_micro,
-        granted_micro=sums.granted_micro,
-        rows_micro=sums.charged_micro,
-        waiting=costs,
-        before=before,
-        after=after,
-    )
+def _report(month: str, found: Sequence[Difference], *, kept: bool = True) -> Report:
+    rows: Literal["kept", "dropped"] = "kept" if kept else "dropped"
+    return Report(month=month, rows=rows, differing=len(found), differences=tuple(found))

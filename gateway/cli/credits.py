@@ -1,4 +1,4 @@
-"""`llm-gateway credits`: the ledger of what was granted, and whether it agrees with what was charged."""
+"""`llm-gateway credits`: the ledger of what was granted."""
 
 import argparse
 from typing import Any
@@ -12,11 +12,9 @@ from gateway.cli.moments import minute
 from gateway.cli.refused import Refused
 from gateway.cli.table import table
 
-HELP = "grant credits, show the ledger, prove it (needs a running gateway and its admin secret)"
+HELP = "grant credits, show the ledger (needs a running gateway and its admin secret)"
 CREDITS = "/credits"
-RECONCILE_S = 300.0
 HEAD = ("GRANT", "TO", "CREDITS", "BY", "NOTE", "AT (UTC)")
-DIFFERENCES = ("OF", "WHAT", "SHOULD BE", "IS")
 
 run = command.run
 
@@ -38,14 +36,6 @@ def add(parser: argparse.ArgumentParser) -> None:
     grant.add_argument("--id", help="the grant's own id: the same one is never granted twice (default: a new one)")
     listing = actions.add("list", "show the ledger, newest first", _list, _listed, example="llm-gateway credits list")
     _add_owner(listing)
-    reconcile = actions.add(
-        "reconcile",
-        "compare grants, usage rows, waiting events and Redis' balances; exit code 1 where they differ",
-        _reconcile,
-        _reconciled,
-        example="llm-gateway credits reconcile",
-    )
-    reconcile.set_defaults(fails=lambda said: not said["agrees"])
 
 
 def _add_owner(parser: argparse.ArgumentParser, *, required: bool = False) -> None:
@@ -72,14 +62,10 @@ def _list(admin: Admin, options: Options) -> Answer:
     return admin.pages(CREDITS, given(options, "key_id", "team_id"))
 
 
-def _reconcile(admin: Admin, options: Options) -> Answer:
-    return admin.ask("GET", f"{CREDITS}/reconcile", wait_s=RECONCILE_S)
-
-
 def _granted(said: Any, options: Options) -> str:
     if options.again:
         return f"grant {said['id']} was made before: nothing has changed"
-    return f"granted {credits(said['credits'])} to {_owner(said)}, id {said['id']}"
+    return f"granted {credits(said['credits'])} to {owner(said)}, id {said['id']}"
 
 
 def _listed(said: Any, options: Options) -> str:
@@ -88,22 +74,8 @@ def _listed(said: Any, options: Options) -> str:
 
 def _row(grant: Any) -> tuple[Any, ...]:
     number, at = plain(grant["credits"]), minute(grant["created_at"])
-    return grant["id"], _owner(grant), number, grant["granted_by"], grant["note"], at
+    return grant["id"], owner(grant), number, grant["granted_by"], grant["note"], at
 
 
-def _reconciled(said: Any, options: Options) -> str:
-    looked = f"(keys: {said['keys']:,}, teams: {said['teams']:,}, events not stored yet: {said['events']:,})"
-    unsure = (
-        [] if said["complete"] else ["More events wait than are read at once: let the workers catch up, and ask again."]
-    )
-    if said["agrees"]:
-        return f"all credits agree {looked}"
-    rows = [(_owner(one), one["what"], plain(one["expected"]), plain(one["found"])) for one in said["differences"]]
-    found = [table(DIFFERENCES, rows)] if rows else []
-    more = said["differing"] - len(rows)
-    unlisted = [f"{more:,} more are not listed."] if more else []
-    return "\n\n".join([f"differences: {said['differing']:,} {looked}", *unsure, *found, *unlisted])
-
-
-def _owner(said: Any) -> str:
+def owner(said: Any) -> str:
     return f"key {said['key_id']}" if said.get("key_id") else f"team {said['team_id']}"

@@ -1,27 +1,22 @@
-"""The three ledgers of credits, and whether they agree: grants, usage rows and Redis. All in millionths of a credit.
+"""What Redis and Postgres say of one key or team, and whether it agrees. Credits in millionths.
 
-What an owner was granted stands in the grants, in its own row and in its record in Redis. What its calls cost stands in
-the usage rows, in the events that are not rows yet, and in its account in Redis. Balance = granted - charged.
+What an owner was granted stands in the grants, in its own row and in its record in Redis. What its calls took stands in
+the sums of its months, in the events that are not rows yet, and in its account in Redis: credits ever, and tokens month
+by month. Balance = granted - charged.
 
 Calls settle while one looks, so some figures are only known to lie between two others. Those that are not moving lie
 between two equal ones, which is a proof.
 """
 
-from collections.abc import Iterable
+from collections.abc import Collection, Sequence
 from typing import Literal
 
 from msgspec import Struct
 
-from gateway.core.usage import UsageEvent
+from gateway.core.charges import Charge, Owner
 
-What = Literal["grants", "granted", "charged"]
-
-
-class Owner(Struct, frozen=True):
-    """A key or a team."""
-
-    kind: Literal["key", "team"]
-    id: str
+What = Literal["grants", "granted", "charged", "tokens", "rows", "hourly", "daily"]
+Unit = Literal["calls", "tokens", "prompt_tokens", "completion_tokens", "credits"]
 
 
 class Balance(Struct, frozen=True, kw_only=True):
@@ -29,82 +24,110 @@ class Balance(Struct, frozen=True, kw_only=True):
 
     granted_micro: int | None = None
     charged_micro: int | None = None
+    tokens: int | None = None
+    """spent in the month that is looked at"""
+
+
+class Between(Struct, frozen=True):
+    """At least and at most. `most` is None where nobody knows."""
+
+    least: int = 0
+    most: int | None = 0
 
 
 class Waiting(Struct, frozen=True):
-    """What events cost that may not be rows yet: at least and at most. `most` is None where not all could be read."""
+    """What events took that may not be rows yet."""
 
-    least_micro: int = 0
-    most_micro: int | None = 0
+    micro: Between = Between()
+    tokens: Between = Between()
+    """of the month that is looked at"""
 
 
 class Entry(Struct, frozen=True, kw_only=True):
-    """All that is known of one owner. The rows were read between `before` and `after`."""
+    """All that is known of one owner. The sums were read between `before` and `after`."""
 
     owner: Owner
     grants_micro: int
     """the sum of its grants"""
     granted_micro: int
     """what its own row says they are"""
-    rows_micro: int
-    """the sum of what its usage rows cost"""
+    charged_micro: int
+    """what its usage rows cost, of all months"""
+    tokens: int
+    """those of its usage rows of the month"""
+    past: bool = False
+    """the month is over: Redis may have forgotten its tokens"""
     waiting: Waiting
     before: Balance
     after: Balance
 
 
 class Difference(Struct, frozen=True, kw_only=True):
-    """Where two ledgers disagree. `grants`: its row and its grants; `granted`: Redis and its row; `charged`: Redis and
-    its calls. None: nothing is there."""
+    """Where two ledgers disagree; credits in millionths. None: nothing is there.
+
+    `grants`: an owner's row and its grants; `granted`: Redis and its row; `charged` and `tokens`: Redis and its months'
+    sums; `daily`: the days' sums and the month's, or what else there is of that day; `hourly`, `rows`: they and the
+    day's sum.
+    """
 
     owner: Owner
     what: What
-    expected_micro: int
-    found_micro: int | None
+    unit: Unit
+    day: str | None = None
+    """UTC, YYYY-MM-DD, where one day's figures disagree"""
+    expected: int
+    found: int | None
 
 
 def differences(entry: Entry) -> list[Difference]:
     """What does not agree of one owner's figures; nothing where they do, or where what moves explains it."""
     found = []
+    before, after, waits = entry.before, entry.after, entry.waiting
     if entry.granted_micro != entry.grants_micro:
         found.append(_difference(entry, "grants", entry.grants_micro, entry.granted_micro))
-    if entry.granted_micro not in (entry.before.granted_micro, entry.after.granted_micro):
-        found.append(_difference(entry, "granted", entry.granted_micro, entry.after.granted_micro))
-    if not _explains(entry):
-        found.append(
-            _difference(entry, "charged", entry.rows_micro + entry.waiting.least_micro, entry.after.charged_micro)
-        )
+    if entry.granted_micro not in (before.granted_micro, after.granted_micro):
+        found.append(_difference(entry, "granted", entry.granted_micro, after.granted_micro))
+    if not _explains(entry.charged_micro, waits.micro, before.charged_micro, after.charged_micro):
+        found.append(_difference(entry, "charged", entry.charged_micro + waits.micro.least, after.charged_micro))
+    forgotten = entry.past and after.tokens is None
+    if not forgotten and not _explains(entry.tokens, waits.tokens, before.tokens, after.tokens):
+        found.append(_difference(entry, "tokens", entry.tokens + waits.tokens.least, after.tokens))
     return found
 
 
 def waiting(
-    events: Iterable[UsageEvent], rows_before: set[str], rows_after: set[str], *, whole: bool
-) -> dict[Owner, Waiting]:
-    """What events cost each owner beside its rows: `rows_before` and `rows_after` are the ids of those that were rows
-    before and after the rows were summed. `whole`: whether these are all events there are.
+    owner: Owner,
+    charges: Sequence[Charge],
+    month: str,
+    *,
+    rows_before: Collection[str],
+    rows_after: Collection[str],
+    whole: bool,
+) -> Waiting:
+    """What `charges`, all of them the owner's, took beside its rows.
+
+    `rows_before` and `rows_after` are the ids of those that were rows before and after the rows were summed. `whole`:
+    whether these are all charges there are.
     """
-    least: dict[Owner, int] = {}
-    most: dict[Owner, int] = {}
-    for event in events:
-        for owner, micro in charges(event):
-            least[owner] = least.get(owner, 0) + (micro if event.id not in rows_after else 0)
-            most[owner] = most.get(owner, 0) + (micro if event.id not in rows_before else 0)
-    return {owner: Waiting(least[owner], most[owner] if whole else None) for owner in most}
+    least = [one for one in charges if one.id not in rows_after]
+    most = [one for one in charges if one.id not in rows_before]
+
+    def micro(of: Sequence[Charge]) -> int:
+        return sum(one.micro_of(owner) for one in of)
+
+    def tokens(of: Sequence[Charge]) -> int:
+        return sum(one.tokens for one in of if one.month == month)
+
+    return Waiting(
+        Between(micro(least), micro(most) if whole else None), Between(tokens(least), tokens(most) if whole else None)
+    )
 
 
-def charges(event: UsageEvent) -> list[tuple[Owner, int]]:
-    """Who pays what for a call."""
-    key = Owner("key", event.key_id), event.credits_micro
-    return [key, (Owner("team", event.team_id), event.team_credits_micro)] if event.team_id else [key]
+def _explains(stored: int, waits: Between, before: int | None, after: int | None) -> bool:
+    """Whether what its calls took is, at some moment in between, what Redis has counted; that only ever grows."""
+    return stored + waits.least <= (after or 0) and (waits.most is None or (before or 0) <= stored + waits.most)
 
 
-def _explains(entry: Entry) -> bool:
-    """Whether what its calls cost is, at some moment in between, what Redis has charged; that only ever grows."""
-    least = entry.rows_micro + entry.waiting.least_micro
-    most = None if entry.waiting.most_micro is None else entry.rows_micro + entry.waiting.most_micro
-    before, after = entry.before.charged_micro or 0, entry.after.charged_micro or 0
-    return least <= after and (most is None or before <= most)
-
-
-def _difference(entry: Entry, what: What, expected_micro: int, found_micro: int | None) -> Difference:
-    return Difference(owner=entry.owner, what=what, expected_micro=expected_micro, found_micro=found_micro)
+def _difference(entry: Entry, what: What, expected: int, found: int | None) -> Difference:
+    unit: Unit = "tokens" if what == "tokens" else "credits"
+    return Difference(owner=entry.owner, what=what, unit=unit, expected=expected, found=found)

@@ -1,4 +1,4 @@
-"""What Redis knows of everybody's credits: balances, and the events of calls that are not rows yet. Only read here."""
+"""What Redis knows of everybody's spending: balances, and the events of calls that are not rows yet. Only read here."""
 
 import asyncio
 from collections.abc import AsyncIterator, Sequence
@@ -6,16 +6,16 @@ from typing import Any
 
 from redis.exceptions import ResponseError
 
-from gateway.core import usage
-from gateway.core.books import Balance, Owner
-from gateway.core.usage import UsageEvent
+from gateway.core import charges
+from gateway.core.books import Balance
+from gateway.core.charges import Backlog, Charge, Owner
 from gateway.errors import KeysNotLoaded, LimitsUnavailable
 from gateway.state import keyspace
 from gateway.state.functions import Calls
 
 OWNERS_AT_ONCE = 64
 EVENTS_A_PAGE = 1_000
-EVENTS_MAX = 100_000
+EVENTS_MAX = 20_000
 
 
 class RedisLedger:
@@ -31,31 +31,43 @@ class RedisLedger:
         if not all(found):
             raise KeysNotLoaded
 
-    async def balances(self, owners: Sequence[Owner]) -> dict[Owner, Balance]:
+    async def now_us(self) -> int:
+        """The clock that months go by: microseconds since 1970."""
+        seconds, microseconds = await self._call("TIME")
+        return int(seconds) * 1_000_000 + int(microseconds)
+
+    async def balances(self, owners: Sequence[Owner], month: str) -> dict[Owner, Balance]:
+        """Tokens are those of `month`, as YYYYMM."""
         found: list[Balance] = []
         for start in range(0, len(owners), OWNERS_AT_ONCE):
-            found += await asyncio.gather(*map(self._balance, owners[start : start + OWNERS_AT_ONCE]))
+            some = owners[start : start + OWNERS_AT_ONCE]
+            found += await asyncio.gather(*(self._balance(owner, month) for owner in some))
         return dict(zip(owners, found, strict=True))
 
-    async def events(self, at_most: int = EVENTS_MAX) -> tuple[list[UsageEvent], bool]:
-        """The events of all shards, and whether that is all of them. Those that no row can be made of are left out."""
-        events: list[UsageEvent] = []
-        read = 0
+    async def backlog(self, at_most: int = EVENTS_MAX) -> Backlog:
+        """Of all shards. What is set aside meanwhile is read in both places, and counts once: by its id."""
+        waits: dict[str, Charge] = {}
+        read = events = dead = 0
         for shard in range(self._shards):
-            async for page in self._pages(keyspace.usage(shard)):
-                if read + len(page) > at_most:
-                    return events, False
+            events += await self._call("XLEN", keyspace.usage(shard))
+            dead += await self._call("XLEN", keyspace.usage_dead(shard))
+        if events + dead > at_most:  # nothing could be proved: not worth the memory
+            return Backlog(charges=[], events=events, dead=dead, whole=False)
+        for stream in (name(shard) for shard in range(self._shards) for name in (keyspace.usage, keyspace.usage_dead)):
+            async for page in self._pages(stream):
                 read += len(page)
-                events += filter(None, map(_event, page))
-        return events, True
+                if read > at_most:
+                    return Backlog(charges=list(waits.values()), events=events, dead=dead, whole=False)
+                waits |= {charge.id: charge for _, fields in page if (charge := charges.read(fields))}
+        return Backlog(charges=list(waits.values()), events=events, dead=dead, whole=True)
 
-    async def _balance(self, owner: Owner) -> Balance:
+    async def _balance(self, owner: Owner, month: str) -> Balance:
         names = (keyspace.KeyNames if owner.kind == "key" else keyspace.TeamNames)(owner.id, self._shards)
         record = names.key if isinstance(names, keyspace.KeyNames) else names.team
-        granted, charged = await asyncio.gather(
-            self._call("HGET", record, "granted"), self._call("HGET", names.account, "charged")
+        granted, (charged, tokens) = await asyncio.gather(
+            self._call("HGET", record, "granted"), self._call("HMGET", names.account, "charged", f"spent:{month}")
         )
-        return Balance(granted_micro=_number(granted), charged_micro=_number(charged))
+        return Balance(granted_micro=_number(granted), charged_micro=_number(charged), tokens=_number(tokens))
 
     async def _pages(self, stream: str) -> AsyncIterator[list[tuple[bytes, dict[bytes, bytes]]]]:
         start = b"-"
@@ -68,13 +80,6 @@ class RedisLedger:
             return await self._redis.call(*command)
         except ResponseError as error:
             raise LimitsUnavailable from error
-
-
-def _event(entry: tuple[bytes, dict[bytes, bytes]]) -> UsageEvent | None:
-    try:
-        return usage.decode(entry[1])
-    except usage.BadEvent:
-        return None
 
 
 def _number(text: bytes | None) -> int | None:
