@@ -55,6 +55,13 @@ class KeysNotLoaded(LimitsUnavailable):
     code = "keys_not_loaded"
 
 
+class MeteringBacklog(Unavailable):
+    """The gateway cannot record usage right now, so it takes no new calls. Nothing was charged; try again shortly."""
+
+    code = "metering_backlog"
+    retry_after_s = 10
+
+
 class NotInForceYet(Unavailable):
     """The change is saved, and comes into force when the gateway's Redis is back: there is no need to send it again."""
 

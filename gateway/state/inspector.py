@@ -6,6 +6,7 @@ from gateway.core.addresses import NOBODY
 from gateway.core.call import Account, Explanation, Level, Levels, Limited, ModelLevels, Statement
 from gateway.core.keys import Credential
 from gateway.core.limits import Estimate
+from gateway.core.usage import STREAM_BYTES_MAX
 from gateway.errors import KeyNotFound, KeysNotLoaded, Unauthorized
 from gateway.state import keyspace
 from gateway.state.failures import Failures
@@ -20,12 +21,15 @@ MODELS_AT, ACCOUNT_AT = 14, 15
 
 
 class RedisInspector:
-    """Keeps `ports.Inspector`."""
+    """Keeps `ports.Inspector`. `stream_bytes_max` as of the limiter."""
 
-    def __init__(self, functions: Functions, shards: int, failures: Failures) -> None:
+    def __init__(
+        self, functions: Functions, shards: int, failures: Failures, *, stream_bytes_max: int = STREAM_BYTES_MAX
+    ) -> None:
         self._functions = functions
         self._failures = failures
         self._shards = shards
+        self._shard_bytes_max = stream_bytes_max // shards
         self._teams = Teams(shards)
 
     async def inspect(self, credential: Credential, source: str) -> Statement:
@@ -45,8 +49,14 @@ class RedisInspector:
     async def explain(self, key_id: str, model: str, estimate: Estimate) -> Explanation:
         """What admission would say of such a call of the key. Changes nothing. Raises `KeyNotFound`."""
         shard = keyspace.KeyNames(key_id, self._shards).shard
-        before = [keyspace.ready(shard), keyspace.prices(shard)]
-        asked: list[str | int] = [model, estimate.prompt_max, estimate.prompt_expected, estimate.output_max]
+        before = [keyspace.ready(shard), keyspace.prices(shard), keyspace.usage(shard), keyspace.usage_dead(shard)]
+        asked: list[str | int] = [
+            model,
+            estimate.prompt_max,
+            estimate.prompt_expected,
+            estimate.output_max,
+            self._shard_bytes_max,
+        ]
         reply = await self._teams.ask(
             key_id, lambda owners, team: self._functions.call("explain", before + owners, [team, *asked])
         )

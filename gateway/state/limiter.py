@@ -4,7 +4,7 @@ from typing import Any
 
 from gateway.core.call import Admission, Bill, Call, Level, Levels
 from gateway.core.routing import OBJECTIONS
-from gateway.core.usage import detail_json
+from gateway.core.usage import STREAM_BYTES_MAX, detail_json
 from gateway.errors import (
     AddressNotAllowed,
     AllowanceHeld,
@@ -16,6 +16,7 @@ from gateway.errors import (
     KeysNotLoaded,
     LeaseLost,
     LimitsUnavailable,
+    MeteringBacklog,
     ModelNotFound,
     MonthlyTokensExhausted,
     RequestsLimited,
@@ -42,6 +43,7 @@ REFUSALS: dict[str, type[GatewayError]] = {
     "scope": ScopeMissing,
     "model": ModelNotFound,
     **OBJECTIONS,
+    "backlog": MeteringBacklog,
     "too_large": CostExceedsLimit,
     "credits": CreditsExhausted,
     "month": MonthlyTokensExhausted,
@@ -55,13 +57,17 @@ REFUSALS: dict[str, type[GatewayError]] = {
 class RedisLimiter:
     """Calls the functions of `lua/` with the keys each declares, and turns their replies into records and errors.
 
-    `shadow`: limits are counted and refuse nobody, whatever the keys say.
+    `shadow`: limits are counted and refuse nobody, whatever the keys say. `stream_bytes_max`: what the events of all
+    shards may take before no new call is let in.
     """
 
-    def __init__(self, functions: Functions, shards: int, *, shadow: bool = False) -> None:
+    def __init__(
+        self, functions: Functions, shards: int, *, shadow: bool = False, stream_bytes_max: int = STREAM_BYTES_MAX
+    ) -> None:
         self._functions = functions
         self._shards = shards
         self._shadow = shadow
+        self._shard_bytes_max = stream_bytes_max // shards
         self._teams = Teams(shards)
 
     async def admit(self, call: Call, objection: str, detail: bytes) -> Admission:
@@ -71,6 +77,8 @@ class RedisLimiter:
             keyspace.prices(shard),
             keyspace.lease(shard, call.id),
             keyspace.leases(shard),
+            keyspace.usage(shard),
+            keyspace.usage_dead(shard),
         ]
         asked: list[str | int | bytes] = [
             ",".join(call.credential.digests),
@@ -84,6 +92,7 @@ class RedisLimiter:
             LEASE_MS,
             int(self._shadow),
             detail,
+            self._shard_bytes_max,
         ]
         reply = await self._teams.ask(
             key_id, lambda owners, team: self._functions.call("admit", before + owners, [call.id, key_id, team, *asked])

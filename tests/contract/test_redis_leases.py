@@ -15,6 +15,7 @@ from gateway.errors import (
     KeysNotLoaded,
     LeaseLost,
     LimitsUnavailable,
+    MeteringBacklog,
     RequestsLimited,
     Unauthorized,
 )
@@ -120,7 +121,9 @@ async def test_an_admission_without_an_answer_is_undone_when_redis_is_back(world
     assert (world.leases.unsettled, world.limiter.done) == (0, [("void", call(1).id)])
 
 
-@pytest.mark.parametrize("verdict", [RequestsLimited(), KeysNotLoaded(), Unauthorized()], ids=lambda error: error.code)
+@pytest.mark.parametrize(
+    "verdict", [RequestsLimited(), KeysNotLoaded(), MeteringBacklog(), Unauthorized()], ids=lambda error: error.code
+)
 async def test_a_verdict_leaves_nothing_to_undo(world: World, verdict: Exception) -> None:
     world.limiter.verdict = verdict
     with pytest.raises(type(verdict)):

@@ -9,6 +9,8 @@ from msgspec.structs import replace
 from gateway.core.limits import Estimate, Limits, ModelLimits
 from gateway.core.pricing import MICRO, PriceList
 from gateway.core.record import Spent, Team
+from gateway.core.usage import STREAM_BYTES_MAX
+from gateway.state.limiter import RedisLimiter
 from tests.fakes import AT_US, KEY, STRANGER, Bench, call, credential_of
 
 KEY_ID = credential_of(KEY).key_id
@@ -52,6 +54,10 @@ async def voided(bench: Bench) -> None:
     await bench.limiter.void(call(1))
 
 
+async def one_event(bench: Bench) -> None:
+    bench.redis.xadd("{s00}:usage", {"v": 1})
+
+
 class Refused(Struct, frozen=True, kw_only=True):
     """`limits` and `key` are of the key, `team` and `team_is` of its team; after `before` call 1 is made."""
 
@@ -64,6 +70,7 @@ class Refused(Struct, frozen=True, kw_only=True):
     before: Callable[[Bench], Any] = unprepared
     call: dict[str, Any] = {}
     objection: str = ""
+    stream_bytes_max: int = STREAM_BYTES_MAX
 
     async def prepare(self, bench: Bench) -> None:
         changes = dict(self.key)
@@ -71,6 +78,7 @@ class Refused(Struct, frozen=True, kw_only=True):
             changes["team_id"] = TEAM
             team = Team(id=TEAM, limits=Limits(**self.team), **self.team_is)
             await bench.directory.publish_team(team, Spent(month=MONTH))
+        bench.limiter = RedisLimiter(bench.functions, 1, stream_bytes_max=self.stream_bytes_max)
         await bench.publish(replace(PLENTY, **self.limits), Spent(month=MONTH), **changes)
         await self.before(bench)
 
@@ -104,6 +112,7 @@ REFUSED = {
     "no backend answers": Refused(reason="no_backend", objection="no_backend"),
     "no backend has the model": Refused(reason="model_not_found", objection="model_not_found"),
     "the model runs elsewhere": Refused(reason="cloud", objection="cloud"),
+    "usage cannot be recorded": Refused(reason="backlog", before=one_event, stream_bytes_max=1),
     "its prompt alone is over the limit": Refused(reason="too_large", limits={"tokens_per_min": 9}),
     "its prompt alone is over the model's": Refused(reason="too_large", limits=of_model(tokens_per_min=9)),
     "its prompt alone is over the team's": Refused(reason="too_large", whose="team", team={"tokens_per_min": 9}),

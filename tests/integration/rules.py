@@ -57,7 +57,7 @@ WEIGHTS = {
 MET = {*REFUSALS, "admitted", "settled", "void", "renew ", "renew lost", "renew revoked", "reap", "shadow", "shrunk"}
 MET |= {f"expired {kind}" for kind in ("buckets", "team-buckets", "running", "team-running", "lease", "outputs")}
 MET |= {"team"}
-MET -= {"network", "scope"}
+MET -= {"network", "scope", "backlog"}
 """what has to have happened once the rules are through; the rest has tests of its own"""
 
 

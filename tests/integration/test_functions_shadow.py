@@ -48,7 +48,7 @@ async def test_a_gateway_in_shadow_refuses_nobody_whatever_the_keys_say(bench: B
 @pytest.mark.parametrize("way", OF_OTHERS.values(), ids=OF_OTHERS)
 async def test_what_is_no_limit_is_refused_in_shadow_too(bench: Bench, way: Refused) -> None:
     await way.prepare(bench)
-    limiter = RedisLimiter(bench.functions, 1, shadow=True)
+    limiter = RedisLimiter(bench.functions, 1, shadow=True, stream_bytes_max=way.stream_bytes_max)
     before = bench.everything()
     error = await refused(limiter.admit(call(1, **way.call), way.objection, b"{}"))
     assert type(error) is REFUSALS[way.reason]

@@ -1,8 +1,8 @@
 --[[
   Let a call in and reserve what it may take, or refuse it and write nothing.
 
-  KEYS[1] ready  [2] prices  [3] lease  [4] leases  [5..9] key, account, buckets, running, outputs
-      [10..13] team, team account, team buckets, team running; only when ARGV[3] names one
+  KEYS[1] ready  [2] prices  [3] lease  [4] leases  [5] usage  [6] dead  [7..11] key, account, buckets, running, outputs
+      [12..15] team, team account, team buckets, team running; only when ARGV[3] names one
   ARGV[1] call id  [2] key id  [3] team that the key is thought to be in, or ''  [4] digests of the presented key, in hex
   ARGV[5] address of the caller, 32 hex digits  [6] scope it needs
   ARGV[7] objection: what the replica already knows against the call; said only to someone who may make it
@@ -10,6 +10,7 @@
   ARGV[10] prompt tokens expected, which the reaper charges when nothing better is known
   ARGV[11] output tokens wanted at most   [12] lease, ms   [13] '1' in shadow: count refusals, refuse nobody
   ARGV[14] detail (JSON) of the usage row that the reaper writes if the replica dies
+  ARGV[15] bytes that the shard's events may take, in both streams
 
   Returns {1, '', '', 0, admitted at ms, output tokens granted, <levels>, what a shadow would have refused it for,
               weight of the key in the waiting line}
@@ -23,7 +24,7 @@ local function admit(KEYS, ARGV)
   local ask = {prices = KEYS[2], model = ARGV[8], prompt_max = whole(ARGV[9], 'prompt'),
     prompt_expected = whole(ARGV[10], 'prompt expected'), output = whole(ARGV[11], 'output')}
   local lease_ms = whole(ARGV[12], 'lease')
-  local names = owners_at(KEYS, 5)
+  local names = owners_at(KEYS, 7)
 
   local who, why, team = known(KEYS[1], names, ARGV[4], ARGV[5], ARGV[6], ARGV[3], now)
   if why == 'team' then return {-1, team} end
@@ -46,6 +47,7 @@ local function admit(KEYS, ARGV)
     return answer(0, 'model', 'key', -1, 0, 0)
   end
   if ARGV[7] ~= '' then return answer(0, ARGV[7], 'key', -1, 0, 0) end
+  if backlogged(KEYS[5], KEYS[6], whole(ARGV[15], 'bytes')) then return answer(0, 'backlog', 'key', -1, 0, 0) end
   if verdict.reason then return answer(0, verdict.reason, verdict.whose or 'key', verdict.wait, 0, 0) end
 
   -- nothing is refused any more; from here on only writes

@@ -1,8 +1,10 @@
 --[[
   What admission would say of a call, and what each limit has before and after it. Changes nothing.
 
-  KEYS[1] ready  [2] prices  [3..7] key, account, buckets, running, outputs  [8..11] as in admit.lua
+  KEYS[1] ready  [2] prices  [3] usage  [4] dead  [5..9] key, account, buckets, running, outputs
+      [10..13] as in admit.lua
   ARGV[1] team, or ''  [2] model  [3] prompt tokens at most  [4] prompt tokens expected  [5] output tokens wanted at most
+  ARGV[6] bytes, as the last of admit.lua
 
   Returns {1 or 0, reason, whose, wait ms or -1, output tokens granted, credits it would hold, <limits>}
           {-1, team} as admit.lua;  {0, reason} for a key that Redis does not have
@@ -10,7 +12,7 @@
 ]]
 local function explain(KEYS, ARGV)
   local now = clock()
-  local names = owners_at(KEYS, 3)
+  local names = owners_at(KEYS, 5)
   local ask = {prices = KEYS[2], model = ARGV[2], prompt_max = whole(ARGV[3], 'prompt'),
     prompt_expected = whole(ARGV[4], 'prompt expected'), output = whole(ARGV[5], 'output')}
   local who, why, team = known(KEYS[1], names, nil, '', '', ARGV[1], now)
@@ -18,6 +20,9 @@ local function explain(KEYS, ARGV)
   if not who then return {0, why} end
   local verdict = weigh(who, ask, now)
   if not verdict.price then return {0, verdict.reason} end
+  if backlogged(KEYS[3], KEYS[4], whole(ARGV[6], 'bytes')) then
+    verdict.reason, verdict.whose, verdict.wait = 'backlog', 'key', -1
+  end
   if not allows(who.allow, function(glob) return matches(glob, ask.model) end) then
     verdict.reason, verdict.whose, verdict.wait = 'model', 'key', -1
   end
