@@ -20,17 +20,19 @@ from gateway.admin.keys import KeyStore
 from gateway.admin.postgres import Postgres, open_pool
 from gateway.admin.prices import PriceStore
 from gateway.admin.publisher import Publisher
-from gateway.admin.reconcile import Reconciler, StoredEvents
+from gateway.admin.reconcile import Reconciler
+from gateway.admin.replays import Replays
+from gateway.admin.stored import StoredUsage
 from gateway.admin.teams import TeamStore
 from gateway.admin.tiers import TierStore
-from gateway.backends.client import Patience
-from gateway.backends.fleet import Fleet, FleetSettings
+from gateway.admin.usage import UsageReports
+from gateway.backends import fleet_settings
+from gateway.backends.fleet import Fleet
 from gateway.backends.library import Library
 from gateway.backends.pool import Pool
-from gateway.core import ids, node_url
+from gateway.core import ids
 from gateway.core.addresses import Proxies
 from gateway.core.call import Call
-from gateway.core.fleet import Node
 from gateway.core.keys import Peppers
 from gateway.dialects.policy import Policy
 from gateway.loops import Loops
@@ -38,6 +40,7 @@ from gateway.pipeline import Pipeline
 from gateway.running import Running
 from gateway.settings import Settings
 from gateway.state.cluster import pipe_to
+from gateway.state.dead import DeadEvents
 from gateway.state.directory import KeyDirectory
 from gateway.state.failures import Failures
 from gateway.state.functions import Functions, fleet_source
@@ -57,12 +60,15 @@ from gateway.web.admin.deps import AdminDeps
 from gateway.web.body import Intake
 from gateway.web.calls import CallDeps
 from gateway.web.credentials import Door
+from gateway.web.own_use import OWN_USE_S_MAX, OwnUses
 from gateway.web.public import PublicDeps
 from gateway.web.pulling import PullDeps
 from gateway.web.router import application
 
 FLUSH_S = 5.0
 """how long a stopping replica goes on trying to settle what is still owed to Redis"""
+OWN_USE_CONNECTIONS_MAX = 2
+"""to Postgres, for keys that ask what they have used: they cannot take the operator's away"""
 
 
 def monotonic_ms() -> int:
@@ -81,6 +87,7 @@ class Redis(Struct, frozen=True):
     registry: RegistryDirectory
     inspector: RedisInspector
     ledger: RedisLedger
+    dead: DeadEvents
     door: Door
 
 
@@ -112,11 +119,12 @@ class Replica:
             stack.push_async_callback(pipe.close)
             functions = Functions(pipe)
             failures = Failures(functions, settings.shards, monotonic_ms, per_min=settings.key_failures_per_min)
-            limiter = RedisLimiter(functions, settings.shards, shadow=settings.shadow_limits)
-            inspector = RedisInspector(functions, settings.shards, failures)
+            budget = settings.usage_stream_bytes_max
+            limiter = RedisLimiter(functions, settings.shards, shadow=settings.shadow_limits, stream_bytes_max=budget)
+            inspector = RedisInspector(functions, settings.shards, failures, stream_bytes_max=budget)
             directory = KeyDirectory(pipe, functions, settings.shards)
             leases = RedisLeases(limiter, failures, monotonic_ms, self._late, decision_ms=settings.redis_timeout_ms)
-            door = Door(self._peppers, self._proxies, failures)
+            door = Door(self._peppers, self._proxies, failures, self._settings.key_pepper.encode())
             metrics = Metrics()
 
             registry = Functions(pipe, fleet_source())
@@ -128,17 +136,24 @@ class Replica:
 
             database = await open_pool(settings.database_url)
             stack.push_async_callback(database.close)
+            for_keys = await open_pool(
+                settings.database_url, connections_max=OWN_USE_CONNECTIONS_MAX, statement_s_max=OWN_USE_S_MAX
+            )
+            stack.push_async_callback(for_keys.close)
+            own_uses = OwnUses(UsageReports(for_keys))
             observer = CallObserver(metrics, self.log)
             app.state.openapi = []
             app.state.calls = self._calls(
                 Pipeline(leases, fleet.pool, monotonic_ms, observer), fleet.pool, observer, door
             )
             ledger = RedisLedger(pipe, settings.shards)
-            redis = Redis(functions, directory, RegistryDirectory(registry), inspector, ledger, door)
-            app.state.admin = self._admin(database, redis, fleet.pool)
+            dead = DeadEvents(pipe, functions, settings.shards)
+            redis = Redis(functions, directory, RegistryDirectory(registry), inspector, ledger, dead, door)
+            app.state.admin = self._admin(database, redis, fleet.pool, own_uses)
             app.state.pull = self._pull(fleet.library, fleet.pool)
             app.state.public = PublicDeps(
                 inspector=inspector,
+                own_uses=own_uses,
                 door=door,
                 fleet=fleet.pool,
                 library=fleet.library,
@@ -161,16 +176,7 @@ class Replica:
     def _fleet(self, placement: RedisPlacement, metrics: Metrics) -> Fleet:
         settings, observer = self._settings, BackendObserver(metrics, self.log)
         return Fleet(
-            FleetSettings(
-                nodes=tuple(_nodes(settings)),
-                patience=_patience(settings),
-                default_model=settings.ollama_default_model or None,
-                allow_cloud=settings.allow_cloud_models,
-                version_min=settings.ollama_version_min,
-                wedge_s=settings.ollama_wedge_seconds,
-                depth_max=settings.queue_length_max,
-                wait_ms_max=int(settings.queue_seconds_max * 1000),
-            ),
+            fleet_settings.of(settings),
             placement,
             observer,
             clock_ms=monotonic_ms,
@@ -209,7 +215,7 @@ class Replica:
             new_id=new_call_id,
         )
 
-    def _admin(self, database: Postgres, redis: Redis, fleet: Pool) -> AdminDeps:
+    def _admin(self, database: Postgres, redis: Redis, fleet: Pool, own_uses: OwnUses) -> AdminDeps:
         settings = self._settings
         keys, teams, prices = (
             KeyStore(database, settings.defaults(), settings.shards),
@@ -226,6 +232,10 @@ class Replica:
             backends=backends,
             aliases=AliasStore(database),
             audit=AuditStore(database),
+            usage=UsageReports(database),
+            own_uses=own_uses,
+            dead=redis.dead,
+            replays=Replays(database, redis.dead),
             publisher=Publisher(
                 keys=keys,
                 teams=teams,
@@ -234,7 +244,7 @@ class Replica:
                 directory=redis.directory,
                 fleet=redis.registry,
             ),
-            reconciler=Reconciler(credits, StoredEvents(database), redis.ledger),
+            reconciler=Reconciler(credits, StoredUsage(database), redis.ledger),
             inspector=redis.inspector,
             fleet=fleet,
             door=redis.door,
@@ -259,21 +269,6 @@ class Replica:
 
     def _late(self, call: Call) -> None:
         self.log.warning("settled_by_another", request_id=call.id)
-
-
-def _nodes(settings: Settings) -> list[Node]:
-    """Each node of the settings with the name that logs, rows and metrics use: host and port, which hold no secret."""
-    urls = dict.fromkeys(node_url.checked(url) for url in settings.ollama_base_url)
-    return [Node(name=node_url.name_of(url), url=url, slots=settings.ollama_slots) for url in urls]
-
-
-def _patience(settings: Settings) -> Patience:
-    return Patience(
-        connect_s=settings.ollama_connect_timeout,
-        first_byte_s=settings.ollama_timeout,
-        idle_s=settings.ollama_idle_timeout,
-        total_s=settings.ollama_total_timeout,
-    )
 
 
 async def _keys_loaded(directory: KeyDirectory, shards: int) -> bool:

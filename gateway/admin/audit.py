@@ -17,13 +17,14 @@ from gateway.core.record import ApiKey, Team, Tier
 
 
 class AuditEntry(Struct, frozen=True, kw_only=True):
-    """One change. `object` is `key:<id>`, or so of a `team`, `tier`, `price`, `backend` or `alias`, by id or name."""
+    """One change. `object` is `key:<id>`, or so of a `team`, `tier`, `price`, `backend` or `alias`, by id or name; or
+    `usage:dead`."""
 
     id: int
     at_ms: int
     actor: str
     action: str
-    """create, update, revoke, rotate, grant or remove"""
+    """create, update, revoke, rotate, grant, remove or replay"""
     object: str
     before: dict[str, Any] | None
     """None: it did not exist"""

@@ -26,9 +26,9 @@ def add(parser: argparse.ArgumentParser) -> None:
     parser.add_argument(
         "--object",
         metavar="WHAT",
-        help="of one thing: key:ID, team:ID, tier:NAME, price:ID, backend:NAME or alias:NAME",
+        help="of one thing: key:ID, team:ID, tier:NAME, price:ID, backend:NAME, alias:NAME or usage:dead",
     )
-    parser.add_argument("--action", help="of one kind: create, update, revoke, rotate, grant or remove")
+    parser.add_argument("--action", help="of one kind: create, update, revoke, rotate, grant, remove or replay")
     parser.add_argument("--actor", metavar="WHO", help="of one person")
     parser.add_argument("--last", type=count, default=LAST, metavar="N", help=f"how many (default: {LAST})")
 

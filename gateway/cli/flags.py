@@ -16,6 +16,8 @@ NAMED = {
     "object": "--object",
     "action": "--action",
     "actor": "--actor",
+    "backend": "--backend",
+    "status": "--status",
 }
 """what holds an id or a name, and how people call it"""
 DOTS = (".", "..")

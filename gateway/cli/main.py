@@ -18,10 +18,12 @@ from gateway.cli import (
     migrate,
     openapi,
     prices,
+    reconcile,
     serve,
     teams,
     tiers,
     up,
+    usage,
     worker,
 )
 from gateway.settings import SettingsError, load
@@ -38,6 +40,8 @@ COMMANDS: dict[str, ModuleType] = {
     "tiers": tiers,
     "prices": prices,
     "credits": credits,
+    "reconcile": reconcile,
+    "usage": usage,
     "backends": backends,
     "aliases": aliases,
     "explain": explain,

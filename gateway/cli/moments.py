@@ -9,6 +9,7 @@ DAY_S = 86_400
 UNITS_S = {"w": 7 * DAY_S, "d": DAY_S, "h": 3_600, "m": 60, "s": 1}
 SPANS = (("y", 365 * DAY_S), ("d", DAY_S), ("h", 3_600), ("min", 60), ("s", 1))
 _PARTS = re.compile(r"(?:[0-9]{1,9}[wdhms])+", re.ASCII)
+_MONTH = re.compile(r"20[0-9]{2}-(0[1-9]|1[0-2])", re.ASCII)
 
 
 def duration(text: str) -> int:
@@ -27,6 +28,13 @@ def moment(text: str) -> str:
     except (ValueError, OverflowError, OSError):
         wanted = "write it as 2027-01-01T00:00:00Z, as 2027-01-01, or from now on as 90d"
         raise ArgumentTypeError(f"{text!r} is no time: {wanted}") from None
+
+
+def month(text: str) -> str:
+    """A month as the gateway takes it: 2026-11."""
+    if not _MONTH.fullmatch(text):
+        raise ArgumentTypeError(f"{text!r} is no month: write it as 2026-11")
+    return text
 
 
 def minute(text: str | None) -> str:

@@ -150,7 +150,8 @@ LOOKS: tuple[Operation, ...] = (
     ),
     Operation(
         method="get", path="/v1/usage", id="usage", summary="What this key has used and has left", tag="usage",
-        about="It counts as no request.", limits=True, answer=public.UsageReport, errors=LOOK,
+        about="It counts as no request. `by_day` and `by_model` are of this month (UTC), a second or two behind, and "
+        "null while the database does not answer.", limits=True, answer=public.UsageReport, errors=LOOK,
     ),
 )  # fmt: skip
 

@@ -8,14 +8,16 @@ from litestar import Request, Response, get, route
 from litestar.enums import HttpMethod
 from msgspec import Struct
 
+from gateway.admin.usage import OwnUse
 from gateway.core import pricing
 from gateway.core.call import Account, Level, Statement
 from gateway.core.routing import WHOLE_NODE, Backend
 from gateway.ports import Fleet, Inspector, Library
 from gateway.telemetry.metrics import CONTENT_TYPE, Metrics
-from gateway.web import headers
+from gateway.web import headers, own_use
 from gateway.web.body import Intake
 from gateway.web.credentials import Door
+from gateway.web.own_use import DayUsed, ModelUsed, OwnUses
 
 CHECK_S = 1.0
 LOOKS = (HttpMethod.GET, HttpMethod.HEAD)
@@ -27,6 +29,7 @@ class PublicDeps(Struct, frozen=True, kw_only=True):
     """What these routes need. The checks raise when their part is away; `gauges` brings the metrics up to date."""
 
     inspector: Inspector
+    own_uses: OwnUses
     door: Door
     fleet: Fleet
     library: Library
@@ -120,10 +123,15 @@ class TeamReport(AccountReport, kw_only=True):
 
 
 class UsageReport(AccountReport, kw_only=True):
-    """The limits of a key and, where it is in one, of its team: a call has to fit both."""
+    """The limits of a key and, where it is in one, of its team: a call has to fit both.
+
+    `by_day`, `by_model`: what the key has used this month, a second or two behind; null while the database is away.
+    """
 
     key_id: str
     team: TeamReport | None
+    by_day: list[DayUsed] | None
+    by_model: list[ModelUsed] | None
 
 
 Requested = Request[Any, Any, Any]
@@ -182,14 +190,21 @@ async def usage(request: Requested) -> Response[UsageReport]:
     credential, source = deps.door.presented(request.scope)
     statement = await deps.inspector.inspect(credential, source)
     more = {name.decode(): value.decode() for name, value in headers.of_levels(statement.levels)}
-    return Response(report(credential.key_id, statement), headers=more)
+    use = await deps.own_uses.of(credential.key_id, statement.month)
+    return Response(report(credential.key_id, statement, use), headers=more)
 
 
-def report(key_id: str, statement: Statement) -> UsageReport:
+def report(key_id: str, statement: Statement, use: OwnUse | None) -> UsageReport:
     """A statement as its key's holder, or an operator, reads it."""
     shared = statement.team
     team = None if shared is None else TeamReport(team_id=statement.team_id, **_account(statement.month, shared))
-    return UsageReport(key_id=key_id, team=team, **_account(statement.month, statement.key))
+    return UsageReport(
+        key_id=key_id,
+        team=team,
+        by_day=own_use.by_day(use),
+        by_model=own_use.by_model(use),
+        **_account(statement.month, statement.key),
+    )
 
 
 def team_report(team_id: str, month: str, account: Account) -> TeamReport:

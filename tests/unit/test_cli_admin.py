@@ -268,7 +268,7 @@ EVERY_ACTION = [
     ("prices", "add", "m", "--per-request", "1"),
     ("prices", "list"),
     ("credits", "list"),
-    ("credits", "reconcile"),
+    ("reconcile",),
     ("audit",),
 ]
 

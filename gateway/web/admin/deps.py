@@ -14,12 +14,16 @@ from gateway.admin.keys import KeyStore
 from gateway.admin.prices import PriceStore
 from gateway.admin.publisher import Publisher
 from gateway.admin.reconcile import Reconciler
+from gateway.admin.replays import Replays
 from gateway.admin.teams import TeamStore
 from gateway.admin.tiers import TierStore
+from gateway.admin.usage import UsageReports
 from gateway.core.keys import Peppers
 from gateway.ports import Fleet, Inspector
+from gateway.state.dead import DeadEvents
 from gateway.state.failures import Failures
 from gateway.web.credentials import Door
+from gateway.web.own_use import OwnUses
 
 Requested = Request[Any, Any, Any]
 
@@ -35,6 +39,10 @@ class AdminDeps(Struct, frozen=True, kw_only=True):
     backends: BackendStore
     aliases: AliasStore
     audit: AuditStore
+    usage: UsageReports
+    own_uses: OwnUses
+    dead: DeadEvents
+    replays: Replays
     publisher: Publisher
     reconciler: Reconciler
     inspector: Inspector

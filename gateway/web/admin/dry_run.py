@@ -22,7 +22,7 @@ from gateway.web.admin.key_views import is_over
 TOKENS_MAX = 10**7
 ADDRESS_CHARS_MAX = 64
 CREDITS = "credits"
-NO_LIMITS = ("model", "not_ready")
+NO_LIMITS = ("model", "not_ready", "backlog")
 """reasons that limits in shadow do not let pass"""
 
 Tokens = Annotated[int, Meta(ge=0, le=TOKENS_MAX)]

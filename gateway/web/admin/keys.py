@@ -91,7 +91,8 @@ class KeyController(Controller):
     async def usage(self, request: Requested, key_id: FromPath[str]) -> public.UsageReport:
         deps = deps_of(request)
         key = await deps.keys.get(key_id)
-        return public.report(key.id, await deps.inspector.statement(key.id))
+        statement = await deps.inspector.statement(key.id)
+        return public.report(key.id, statement, await deps.own_uses.of(key.id, statement.month))
 
 
 async def _mint(deps: AdminDeps, data: CreateKey) -> str:

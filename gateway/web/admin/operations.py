@@ -20,6 +20,7 @@ from gateway.web.admin import (
     tiers,
 )
 from gateway.web.admin.query import PAGE, PAGE_MAX, Removed
+from gateway.web.admin.usage_operations import USAGE
 from gateway.web.operation import LINES, Operation, Parameter, Streamed
 from gateway.web.schema.admin_examples import ALIAS, KEY_ID, LATER, NODE, TEAM_ID
 from gateway.web.schema.examples import MODEL
@@ -196,8 +197,10 @@ MONEY: tuple[Operation, ...] = (
         answer=credits.GrantList, errors=LOOKS,
     ),
     _admin(
-        method="get", path="/admin/credits/reconcile", id="reconcileCredits",
-        summary="Whether grants, usage rows and balances agree, of every key and team",
+        method="get", path="/admin/reconcile", id="reconcile",
+        summary="Whether Redis, usage rows and their sums agree on a month, for every key and team",
+        about="Credits are compared as they are ever since. What moves meanwhile is no difference.",
+        parameters=(_filter("month", "2026-11", "Which month (UTC); left out: this one."),),
         answer=reconcile.Reconciliation, errors=LOOKS,
     ),
 )  # fmt: skip
@@ -277,7 +280,7 @@ REST: tuple[Operation, ...] = (
         method="get", path="/admin/audit", id="listAudit", summary="Who changed what, newest first",
         parameters=_list(
             _filter("object", f"key:{KEY_ID}", "Changes of that object."),
-            _filter("action", "update", "create, update, revoke, rotate, grant or remove."),
+            _filter("action", "update", "create, update, revoke, rotate, grant, remove or replay."),
             _filter("actor", "admin", "Changes by that actor, as X-Admin-Actor named it."),
         ),
         answer=audit.EntryList, errors=LOOKS,
@@ -292,4 +295,4 @@ REST: tuple[Operation, ...] = (
     ),
 )  # fmt: skip
 
-ADMIN: tuple[Operation, ...] = (*KEYS, *TEAMS, *TIERS, *MONEY, *FLEET, *REST)
+ADMIN: tuple[Operation, ...] = (*KEYS, *TEAMS, *TIERS, *MONEY, *FLEET, *USAGE, *REST)

@@ -26,8 +26,9 @@ class Removed(Struct):
 
 async def known_only(request: Requested) -> None:
     """Raises `BadRequest` for a name that the route does not know, for it was meant to change the answer."""
-    handler = request.route_handler
-    known = set(handler.parsed_fn_signature.parameters) - _NO_QUERY - set(request.path_params)
+    taken = request.route_handler.parsed_fn_signature.parameters
+    known = {getattr(one.kwarg_definition, "name", None) or name for name, one in taken.items()}
+    known -= _NO_QUERY | set(request.path_params)
     for name in request.query_params:
         if name not in known:
             raise BadRequest("This route takes no such query parameter.", param=name[:PARAM_CHARS_MAX])

@@ -8,6 +8,7 @@ from gateway.web.admin.audit import audit
 from gateway.web.admin.author import Numbered
 from gateway.web.admin.backends import BackendController
 from gateway.web.admin.credits import CreditController
+from gateway.web.admin.dead import dead, replay
 from gateway.web.admin.deps import Requested
 from gateway.web.admin.dry_run import dry_run
 from gateway.web.admin.explain import explain
@@ -18,6 +19,7 @@ from gateway.web.admin.query import known_only
 from gateway.web.admin.reconcile import reconcile
 from gateway.web.admin.teams import TeamController
 from gateway.web.admin.tiers import TierController
+from gateway.web.admin.usage import usage
 
 PATH = "/admin"
 
@@ -42,6 +44,9 @@ def router() -> Router:
             dry_run,
             explain,
             audit,
+            usage,
+            dead,
+            replay,
         ],
         guards=[admins_only],
         middleware=[Numbered()],

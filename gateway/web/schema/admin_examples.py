@@ -9,6 +9,31 @@ NODE, ALIAS = "gpu-1", "fast:latest"
 LATER = "2999-01-01T00:00:00Z"
 _AT = "2026-11-21T18:31:10Z"
 _TIMES = {"created_at": _AT, "updated_at": _AT}
+_USED = {
+    "day": "2026-11-21",
+    "key_id": KEY_ID,
+    "key_label": "me",
+    "calls": 3,
+    "failed_calls": 1,
+    "estimated_calls": 0,
+    "prompt_tokens": 78,
+    "completion_tokens": 15,
+    "total_tokens": 93,
+    "credits": 3,
+    "team_credits": 0,
+    "avg_response_seconds": 0.31,
+    "queue_seconds": 0.002,
+    "gpu_seconds": 0.42,
+}
+_DEAD = {
+    "id": "0:1795292735107-0",
+    "shard": 0,
+    "reason": "postgres 23514 usage_logs_tokens",
+    "entry": "1795292735090-0",
+    "died_at": _AT,
+    "fields": {"v": "1", "id": "019a0000-0000-7000-8000-000000000001", "key": KEY_ID, "prompt": "26"},
+    "others": 0,
+}
 _UNLIMITED: dict[str, Any] = {
     "rate_limit_per_min": None,
     "burst": None,
@@ -165,12 +190,15 @@ ADMIN_ANSWERS: dict[str, Any] = {
     "removePrice": {"id": "1", "removed": True},
     "grantCredits": _GRANT,
     "listCredits": _page(_GRANT),
-    "reconcileCredits": {
+    "reconcile": {
+        "month": "2026-11",
         "agrees": True,
         "complete": True,
+        "rows": "kept",
         "keys": 12,
         "teams": 1,
         "events": 3,
+        "dead": 0,
         "differing": 0,
         "differences": [],
         "overdrawn": [],
@@ -203,5 +231,14 @@ ADMIN_ANSWERS: dict[str, Any] = {
             "refused": None,
         },
     },
+    "reportUsage": {
+        "from": "2026-11-01T00:00:00Z",
+        "to": "2026-12-01T00:00:00Z",
+        "group_by": ["day", "key"],
+        "data": [_USED],
+        "truncated": False,
+    },
+    "listDeadUsage": _page(_DEAD),
+    "replayUsage": {"replayed": 1, "left": 0},
     "listAudit": _page(_ENTRY),
 }

@@ -59,7 +59,20 @@ ACCOUNT = {
     "would_refuse": {},
 }
 """what a key or a team may do and has used"""
-USAGE = ACCOUNT | {"key_id": "0123456789", "team": None}
+_USED = {
+    "calls": 3,
+    "prompt_tokens": 78,
+    "completion_tokens": 15,
+    "total_tokens": 93,
+    "credits": 3,
+    "gpu_seconds": 0.42,
+}
+USAGE = ACCOUNT | {
+    "key_id": "0123456789",
+    "team": None,
+    "by_day": [{"day": "2026-11-21", **_USED}],
+    "by_model": [{"model": MODEL, **_USED}],
+}
 _MESSAGE_ITEM = {
     "id": f"msg_{_ID}0",
     "type": "message",
