@@ -54,16 +54,16 @@ class World:
         """Of the first replica."""
         return self.replicas[0][1]
 
-    async def add_replica(self) -> str:
-        """Start a replica and wait until it is ready. Its URL."""
+    async def add_replica(self, **env: str) -> str:
+        """Start a replica, with settings of its own. Its URL."""
         port = _free_port()
-        child = self._spawn(f"replica-{len(self.replicas)}", "serve", {"PORT": str(port)})
+        child = self._spawn(f"replica-{len(self.replicas)}", "serve", {"PORT": str(port), **env})
         url = f"http://127.0.0.1:{port}"
         self.replicas.append((child, url))
         return url
 
-    def add_worker(self) -> Child:
-        worker = self._spawn(f"worker-{len(self.workers)}", "worker", {})
+    def add_worker(self, **env: str) -> Child:
+        worker = self._spawn(f"worker-{len(self.workers)}", "worker", env)
         self.workers.append(worker)
         return worker
 
@@ -88,6 +88,13 @@ class World:
         reply.raise_for_status()
         found: dict[str, Any] = reply.json()
         return found
+
+    async def usage_told(self, key: str, within_s: float = ROWS_S) -> dict[str, Any]:
+        """The same, once Postgres has answered in time."""
+        async with asyncio.timeout(within_s):
+            while (told := await self.usage(key))["by_day"] is None:
+                await asyncio.sleep(POLL_S)
+        return told
 
     async def rows(self, count: int, within_s: float = ROWS_S) -> list[dict[str, Any]]:
         """All usage rows, oldest first, once there are `count` of them and no event is left in the stream.
