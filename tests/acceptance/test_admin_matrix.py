@@ -57,7 +57,7 @@ EXPECTED: dict[str, Entry] = {
     "DELETE /admin/prices/{price_id}": Entry(200),
     "POST /admin/credits": Entry(201, {"id": "x", "key_id": "{key}", "credits": 1}),
     "GET /admin/credits": Entry(200),
-    "GET /admin/credits/reconcile": Entry(200),
+    "GET /admin/reconcile": Entry(200),
     "POST /admin/backends": Entry(201, {"name": "another", "url": "http://127.0.0.1:9/x"}),
     "GET /admin/backends": Entry(200),
     "GET /admin/backends/{name}": Entry(200),
@@ -72,6 +72,9 @@ EXPECTED: dict[str, Entry] = {
     "POST /admin/explain": Entry(
         200, {"key_id": "{key}", "body": {"model": "llama3.2:3b", "messages": [{"role": "user", "content": "x"}]}}
     ),
+    "GET /admin/usage": Entry(200),
+    "GET /admin/usage/dead": Entry(200),
+    "POST /admin/usage/replay": Entry(200, {"all": True}),
     "GET /admin/audit": Entry(200),
     PULL: Entry(200, {"model": "tinyllama", "stream": False}),
 }

@@ -175,7 +175,7 @@ async def test_what_is_spent_or_held_cannot_be_taken_back(operator: Operator) ->
     assert (await operator.get(f"/teams/{team['id']}"))["credits"]["balance"] == 0
     assert (await operator.call(key["key"])).json()["error"]["code"] == "insufficient_quota"
     assert (await operator.call(member["key"])).json()["error"]["code"] == "insufficient_quota"
-    assert (await operator.get("/credits/reconcile"))["agrees"]
+    assert (await operator.get("/reconcile"))["agrees"]
 
 
 async def test_two_at_once_cannot_take_back_more_than_there_is(operator: Operator) -> None:

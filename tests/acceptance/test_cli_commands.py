@@ -1,12 +1,15 @@
 """Every command of the admin against a running gateway, as a person and as a script use it."""
 
 import asyncio
+import csv
+import io
 import json
 import os
 import re
 import subprocess
 import sys
 from collections.abc import Awaitable, Callable
+from datetime import UTC
 from pathlib import Path
 from typing import Any
 
@@ -138,6 +141,36 @@ async def test_a_dry_run_tells_what_a_call_would_meet(run: Run, ask: Ask) -> Non
     assert (unknown.returncode, json.loads(unknown.stdout)["reason"]) == (1, "model_not_found")
 
 
+async def test_what_was_used_as_a_table_and_as_a_sheet(run: Run, ask: Ask, world: World) -> None:
+    label = '=HYPERLINK("http://example.org")'
+    key = await ask("keys", "create", "--label", label)
+    for model in ("llama3.2:3b", "llama3.2:3b", "qwen3:8b"):
+        body = chat(model=model)
+        assert (
+            await world.http.post(f"{world.url}/v1/chat/completions", json=body, headers=bearer(key["key"]))
+        ).is_success
+    rows = await world.rows(3)
+    day = rows[0]["created_at"].astimezone(UTC).date().isoformat()
+    said = await ask("usage", "show", "--by", "model", "--key", key["id"], "--from", day)
+    assert sum(one["calls"] for one in said["data"]) == 3
+    shown = await text(run, "usage", "show", "--by", "key,model", "--from", day)
+    head, *lines = shown.splitlines()
+    assert re.split(r"  +", head)[:6] == ["KEY ID", "KEY LABEL", "MODEL", "CALLS", "FAILED", "ESTIMATED"]
+    tokens = {one["model"]: f"{one['total_tokens']:,}" for one in said["data"]}
+    assert {(line.split()[0], line.split()[2]) for line in lines} == {(key["id"], model) for model in tokens}
+    assert all(f" {tokens[line.split()[2]]} " in line for line in lines)
+    sheet = await text(run, "usage", "show", "--by", "key,day", "--status", "ok", "--csv")
+    (row,) = csv.DictReader(io.StringIO(sheet, newline=""))
+    assert (row["key_label"], row["day"], row["calls"]) == (f"'{label}", day, "3")
+    assert (await ask("usage", "show", "--model", "nothing:1b"))["data"] == []
+    cut = await run("usage", "show", "--by", "model", "--limit", "1")
+    assert (cut.returncode, cut.stderr) == (0, "only the first 1 groups are shown\n")
+    wrong = await run("usage", "show", "--by", "colour")
+    assert (wrong.returncode, "group_by" in wrong.stderr or "Group by" in wrong.stderr) == (1, True)
+    both = await run("usage", "show", "--csv", "--json")
+    assert both.returncode == 2
+
+
 async def test_teams(run: Run, ask: Ask) -> None:
     team = await ask("teams", "create", "--label", "research", "--tokens-per-min", "5000", "--credits", "3")
     key = await ask("keys", "create", "--label", "one", "--team", team["id"])
@@ -239,13 +272,36 @@ async def test_reconcile_proves_it_and_finds_what_is_wrong(run: Run, ask: Ask, w
     for _ in range(3):
         reply = await world.http.post(f"{world.url}/v1/chat/completions", json=chat(), headers=bearer(key["key"]))
         reply.raise_for_status()
-    assert (await text(run, "credits", "reconcile")).startswith("all credits agree (keys: 1, teams: 0, ")
+    agrees = r"^20\d\d-\d\d: all agree \(keys: 1, teams: 0, events not stored yet: [\d,]+\)\n$"
+    assert re.fullmatch(agrees, await text(run, "reconcile"))
     await world.rows(3)
-    assert (await ask("credits", "reconcile"))["events"] == 0
-    await world.redis.hincrby(f"{{s00}}:account:{key['id']}", "charged", -1)
-    wrong = await run("credits", "reconcile")
+    said = await ask("reconcile")
+    assert (said["events"], said["dead"], said["rows"], said["differing"]) == (0, 0, "kept", 0)
+    account = f"{{s00}}:account:{key['id']}"
+    await world.redis.hincrby(account, "charged", -1)
+    wrong = await run("reconcile", "--month", said["month"])
     assert wrong.returncode == 1
-    assert re.search(rf"^key {key['id']} +charged +3 +2.999999$", wrong.stdout, re.MULTILINE)
+    assert wrong.stdout.startswith(f"{said['month']}: differences: 1 (keys: 1, ")
+    assert re.search(rf"^key {key['id']} +charged +credits +- +3 +2.999999$", wrong.stdout, re.MULTILINE)
+    await world.redis.hincrby(account, "charged", 1)
+    assert (await run("reconcile")).returncode == 0
+
+
+async def test_reconcile_tells_of_dead_events_and_knows_months(run: Run, ask: Ask, world: World) -> None:
+    await world.redis.xadd("{s00}:usage:dead", {"v": "9", "dead_reason": "version is not 1"})
+    said = await text(run, "reconcile")
+    assert "all agree" in said
+    assert "Events that are set aside: 1." in said and "llm-gateway usage dead" in said
+    past = await ask("reconcile", "--month", "2020-01")
+    assert (past["agrees"], past["month"], past["rows"]) == (True, "2020-01", "dropped")
+    assert "Its rows are dropped" in await text(run, "reconcile", "--month", "2020-01")
+    for month in ("2099-12", "1999-12"):
+        secret = {"X-Admin-Secret": ADMIN_SECRET}
+        refused = await world.http.get(f"{world.url}/admin/reconcile", params={"month": month}, headers=secret)
+        assert (refused.status_code, refused.json()["error"]["param"]) == (400, "month")
+    future = await run("reconcile", "--month", "2099-12")
+    assert future.returncode == 1 and "not begun" in future.stderr
+    assert (await run("reconcile", "--month", "november")).returncode == 2
 
 
 async def test_reconcile_takes_no_running_call_for_a_difference(ask: Ask, world: World) -> None:
@@ -260,13 +316,13 @@ async def test_reconcile_takes_no_running_call_for_a_difference(ask: Ask, world:
         return calls
 
     clients = [asyncio.create_task(busy()) for _ in range(8)]
-    reports = [(await world.admin("GET", "/admin/credits/reconcile")).json() for _ in range(10)]
+    reports = [(await world.admin("GET", "/admin/reconcile")).json() for _ in range(10)]
     enough.set()
     calls = sum(await asyncio.gather(*clients))
     print(f"{len(reports)} reconciliations while {calls} calls settled")
     assert calls > 0
     assert [report["differences"] for report in reports] == [[]] * len(reports)
-    assert (await ask("credits", "reconcile"))["agrees"]
+    assert (await ask("reconcile"))["agrees"]
 
 
 async def test_the_audit_log_tells_who_changed_what(run: Run, ask: Ask) -> None:
@@ -370,7 +426,18 @@ def test_readme_lists_every_command_and_action() -> None:
 
 
 def test_every_action_has_a_help_with_an_example() -> None:
-    for command in ("keys", "teams", "tiers", "prices", "credits", "backends", "aliases", "audit"):
+    for command in (
+        "keys",
+        "teams",
+        "tiers",
+        "prices",
+        "credits",
+        "reconcile",
+        "usage",
+        "backends",
+        "aliases",
+        "audit",
+    ):
         for action, parser in actions_of(command).items():
             start = f"llm-gateway {command} {action}".strip()
             assert f"example:\n  {start}" in parser.format_help()
@@ -403,7 +470,7 @@ async def test_the_walk_through_in_readme(world: World, tmp_path: Path) -> None:
         "\nllm_",
         "admitted: ",
         "granted 50 credits",
-        "all credits agree",
+        ": all agree (",
         " rotate ",
         "revoked ",
         "removed gpu-7",

@@ -15,7 +15,7 @@ from gateway.core.pricing import CREDITS_MICRO_MAX
 from gateway.errors import BadRequest, Conflict, IdempotencyMismatch, KeyNotFound, PriceNotFound, TeamNotFound
 from gateway.telemetry.logs import Log
 from tests.integration.admin_objects import BY, Stores, by, opened, record, team
-from tests.integration.usage_events import event
+from tests.integration.usage_events import MONTH, event
 from workers.store import UsageStore
 from workers.upkeep import Upkeep
 
@@ -242,21 +242,22 @@ async def test_ledger_record_and_rows_are_added_up_for_every_owner(
         event(1, key_id="key00001", credits_micro=4, team_id=team(1).id, team_credits_micro=6),
         event(2, key_id="key00002", credits_micro=0, team_id=team(1).id, team_credits_micro=1),
     ])  # fmt: skip
-    page = await stores.credits.sums(None)
+    page = await stores.credits.sums(None, MONTH)
     seen = page.items
     while page.after:
-        page = await stores.credits.sums(page.after)
+        page = await stores.credits.sums(page.after, MONTH)
         seen += page.items
     owner = {"metered": True, "team_id": None, "key_id": None}
     assert seen == [
-        OwnerSums(**owner | {"key_id": "key00001"}, ledger_micro=15, granted_micro=15, charged_micro=4),  # type: ignore[arg-type]
+        OwnerSums(**owner | {"key_id": "key00001"}, ledger_micro=15, granted_micro=15, charged_micro=4, tokens=33),  # type: ignore[arg-type]
         OwnerSums(
             **owner | {"key_id": "key00002", "metered": False},  # type: ignore[arg-type]
             ledger_micro=0,
             granted_micro=0,
             charged_micro=0,
+            tokens=33,
         ),
-        OwnerSums(**owner | {"team_id": team(1).id}, ledger_micro=20, granted_micro=20, charged_micro=7),  # type: ignore[arg-type]
+        OwnerSums(**owner | {"team_id": team(1).id}, ledger_micro=20, granted_micro=20, charged_micro=7, tokens=66),  # type: ignore[arg-type]
     ]
 
 

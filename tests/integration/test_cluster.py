@@ -16,11 +16,14 @@ from gateway.errors import (
     KeyRevoked,
     KeysNotLoaded,
     LimitsUnavailable,
+    MeteringBacklog,
     Unauthorized,
 )
 from gateway.state import keyspace, limiter
 from gateway.state.cluster import ClusterPipe
+from gateway.state.dead import FIRST, DeadEvents
 from gateway.state.functions import Functions
+from gateway.state.limiter import RedisLimiter
 from gateway.state.server import problems
 from gateway.state.slots import node_url, node_urls
 from tests.clusters import NODES, EmbeddedCluster
@@ -107,8 +110,8 @@ async def _life(gateway: Gateway, member: Member) -> None:
     assert {limit.whose for limit in explained.limits} == ({"key", "team"} if member.team_id else {"key"})
 
     key = Owner("key", member.credential.key_id)
-    balance = (await gateway.ledger.balances([key]))[key]
-    assert (balance.granted_micro, balance.charged_micro) == (9 * MICRO, MICRO)
+    balance = (await gateway.ledger.balances([key], told.month))[key]
+    assert (balance.granted_micro, balance.charged_micro, balance.tokens) == (9 * MICRO, MICRO, 15)
 
 
 async def _death(gateway: Gateway, member: Member) -> None:
@@ -123,6 +126,23 @@ async def _death(gateway: Gateway, member: Member) -> None:
     assert await gateway.limiter.renew(late, 10, 3) is KeyRevoked
     await gateway.limiter.void(late)
     assert isinstance(await refused(gateway.limiter.admit(member.call(), "", b"{}")), Unauthorized)
+
+
+async def test_each_shard_has_its_part_of_the_budget_of_bytes_and_its_dead_events(
+    gateway: Gateway, members: list[Member]
+) -> None:
+    """Beyond it the shard lets nobody in; its dead events are found, weighed with the others and put back."""
+    await gateway.publish(members)
+    tight = RedisLimiter(Functions(gateway.pipe), SHARDS, stream_bytes_max=SHARDS)
+    await asyncio.gather(*(tight.admit(one.call(), "", b"{}") for one in members))
+    for shard in range(SHARDS):
+        await gateway.pipe.call("XADD", keyspace.usage_dead(shard), "*", "v", "1", "dead_reason", "why")
+    answers = [await refused(tight.admit(one.call(), "", b"{}")) for one in members]
+    assert {type(one) for one in answers} == {MeteringBacklog}
+    dead = DeadEvents(gateway.pipe, Functions(gateway.pipe), SHARDS)
+    assert [one.place[0] for one in await dead.page(FIRST, SHARDS + 1)] == list(range(SHARDS))
+    assert (await dead.replay_all(), await dead.count()) == (SHARDS, 0)
+    assert {type(await refused(tight.admit(one.call(), "", b"{}"))) for one in members} == {MeteringBacklog}
 
 
 async def test_a_team_in_another_node_than_none_is_one_budget(gateway: Gateway, members: list[Member]) -> None:

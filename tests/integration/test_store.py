@@ -188,7 +188,7 @@ async def test_a_false_cursor_is_the_clients_mistake(stores: Stores, text: str) 
         stores.teams.page(text, 10),
         stores.prices.page(None, text, 10),
         stores.credits.page(None, None, text, 10),
-        stores.credits.sums(text),
+        stores.credits.sums(text, "202611"),
         stores.audit.page(None, None, None, text, 10),
     ):
         with pytest.raises(BadRequest, match="cursor"):
@@ -198,7 +198,7 @@ async def test_a_false_cursor_is_the_clients_mistake(stores: Stores, text: str) 
 async def test_a_cursor_of_something_else_finds_nothing_it_should_not(stores: Stores) -> None:
     for text in (cursor.write(1, "a'b"), cursor.write(1, "%"), cursor.write(0, "--")):
         assert (await stores.keys.page(ALL, text, 10)).items == []
-        for ask in (stores.audit.page(None, None, None, text, 10), stores.credits.sums(text)):
+        for ask in (stores.audit.page(None, None, None, text, 10), stores.credits.sums(text, "202611")):
             with pytest.raises(BadRequest, match="cursor"):
                 await ask
 

@@ -8,10 +8,12 @@ import msgspec
 from litestar import Litestar
 from litestar.routes import ASGIRoute
 
+import sql
 from gateway import errors
 from gateway.app import Replica
 from gateway.settings import NAMES, Settings
 from gateway.telemetry.metrics import Metrics
+from gateway.telemetry.worker import WorkerMetrics
 from gateway.web.blocked import BLOCKED
 from gateway.web.openapi import document
 from gateway.web.routes import CALLS
@@ -104,11 +106,19 @@ def test_every_metric_is_listed() -> None:
     kept = Metrics().registry.collect()
     names = {metric.name + ("_total" if metric.type == "counter" else ""): metric.documentation for metric in kept}
     assert {row[0]: row[1] for row in table("Metrics")} == names
+    of_worker = WorkerMetrics().registry.collect()
+    names = {one.name + ("_total" if one.type == "counter" else ""): one.documentation for one in of_worker}
+    assert {row[0]: row[1] for row in table("Metrics", 1)} == names
+
+
+def test_every_view_is_listed() -> None:
+    views = re.findall(r"^CREATE VIEW (dashboard\.\w+) AS$", sql.schema(), re.MULTILINE)
+    assert sorted(row[0] for row in table("Usage")) == sorted(views)
 
 
 def test_the_make_targets_and_links_it_names_exist() -> None:
     makefile = (ROOT / "Makefile").read_text()
-    for target in re.findall(r"^    make (\w+)", README, re.MULTILINE):
+    for target in re.findall(r"^    make ([\w-]+)", README, re.MULTILINE):
         assert f"\n{target}:" in makefile, target
     for link in re.findall(r"\]\(([^)#:]+)\)", README):
         assert (ROOT / link).exists(), link
