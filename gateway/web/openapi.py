@@ -175,6 +175,8 @@ def _success(operation: Operation, schemas: dict[Any, Any]) -> dict[str, Any]:
     if operation.answer is None:
         return {}
     content = {operation.content_type: {"schema": schemas[operation.answer], "example": ANSWERS[operation.id]}}
+    if operation.sheet:
+        content["text/csv"] = {"schema": {"type": "string"}}
     if operation.streamed:
         content[operation.streamed.content_type] = _item(operation, operation.streamed, schemas)
     again = [operation.status_again] if operation.status_again else []

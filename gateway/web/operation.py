@@ -61,4 +61,6 @@ class Operation(Struct, frozen=True, kw_only=True):
     """None: it only ever fails"""
     content_type: str = "application/json"
     streamed: Streamed | None = None
+    sheet: bool = False
+    """whether the answer may be had as CSV"""
     errors: tuple[int, ...]

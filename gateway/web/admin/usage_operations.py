@@ -56,7 +56,8 @@ USAGE: tuple[Operation, ...] = (
         f"{HOURS_SPAN_DAYS_MAX}, and is refused where hours are no longer kept. As CSV it is a file to save, in which "
         "texts that begin like a formula have a ' before them; its header `x-truncated` says whether there are more "
         "groups.",
-        parameters=(*_SPAN, _GROUPS, *_FILTERS, *_FORM), answer=usage.UsageGroups, errors=LOOKS,
+        parameters=(*_SPAN, _GROUPS, *_FILTERS, *_FORM), answer=usage.UsageGroups, sheet=True,
+        errors=LOOKS,
     ),
     _admin(
         method="get", path="/admin/usage/dead", id="listDeadUsage",
