@@ -23,21 +23,25 @@ class Lag:
 
     async def oldest_ms(self) -> int | None:
         """Unix milliseconds since when the oldest event of all waits; None: none does. Raises `LimitsUnavailable`."""
-        found = [await self._redis.call("XRANGE", keyspace.usage(shard), "-", "+", "COUNT", 1) for shard in self._all]
-        return min((_added_ms(page[0][0]) for page in found if page), default=None)
+        found = [await self._oldest_ms(keyspace.usage(shard)) for shard in self._all]
+        return min((ms for ms in found if ms is not None), default=None)
 
     async def _look(self, shard: int, now_ms: int) -> int:
         stream = keyspace.usage(shard)
         events = int(await self._redis.call("XLEN", stream))
-        oldest = await self._redis.call("XRANGE", stream, "-", "+", "COUNT", 1)
+        oldest_ms = await self._oldest_ms(stream)
         self._metrics.backlog(
             shard,
             events=events,
             pending=await self._pending(stream),
-            lag_s=max(0, now_ms - _added_ms(oldest[0][0])) / 1000 if oldest else 0.0,
+            lag_s=0.0 if oldest_ms is None else max(0, now_ms - oldest_ms) / 1000,
             dead=int(await self._redis.call("XLEN", keyspace.usage_dead(shard))),
         )
         return events
+
+    async def _oldest_ms(self, stream: str) -> int | None:
+        page = await self._redis.call("XRANGE", stream, "-", "+", "COUNT", 1)
+        return _added_ms(page[0][0]) if page else None
 
     async def _pending(self, stream: str) -> int:
         try:

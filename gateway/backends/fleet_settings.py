@@ -1,4 +1,4 @@
-"""What an operator says of all nodes together, as the fleet takes it."""
+"""From the settings to what the fleet is told of all its nodes."""
 
 from msgspec import Struct
 
