@@ -74,10 +74,19 @@ class Operator:
 
 
 async def everything(world: World, *, fleet: bool = True) -> dict[str, Any]:
-    """Every key of Redis and its bytes, but for what probes write; `fleet` False: but for all that is of the fleet."""
+    """Every key of Redis and its bytes, but for what probes write; `fleet` False: but for all that is of the fleet.
+
+    Of a stream its entries alone: what it keeps of its readers changes whenever a worker asks again.
+    """
     others = [name for name in keyspace.fleet() if not fleet or name.endswith(OF_PROBES)]
     names = sorted(set(await world.redis.keys()) - set(others))
-    return {name: await world.redis.execute_command("DUMP", name, NEVER_DECODE=True) for name in names}
+    return {name: await _contents(world, name) for name in names}
+
+
+async def _contents(world: World, name: str) -> Any:
+    if await world.redis.type(name) == "stream":
+        return await world.redis.xrange(name)
+    return await world.redis.execute_command("DUMP", name, NEVER_DECODE=True)
 
 
 def _good(reply: httpx.Response, status: int) -> dict[str, Any]:

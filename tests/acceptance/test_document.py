@@ -43,6 +43,8 @@ SUCCESSES_MIN = 10
 """for each operation and content type"""
 BROKEN_MIN = 5
 """streams that fail, for each operation that streams a model's answer"""
+EVENTS_MAX = 100_000
+"""of one stream that are read: unless told, schemathesis leaves after 20, and many prompts in one request make more"""
 CHECKS = [
     not_a_server_error,
     status_code_conformance,
@@ -301,6 +303,7 @@ async def test_ten_thousand_requests_get_only_documented_answers(start: Start, f
 def _drive(document: dict[str, Any], url: str, key: str, things: Things) -> Seen:
     schema = schemathesis.openapi.from_dict(document)
     schema.config.update(base_url=url)
+    schema.config.max_stream_events = EVENTS_MAX
     by_id = {operation.id: operation for operation in OPERATIONS}
     ways = [
         Way(found, by_id[found.definition.raw["operationId"]], document)
