@@ -2,20 +2,22 @@
 
 import asyncio
 import os
-import sys
+import ssl
 from collections.abc import AsyncIterator
 from contextlib import asynccontextmanager
+from functools import cache
 from pathlib import Path
 from typing import Any
 
 import asyncpg
 import httpx
 import redis.asyncio
-from openai import AsyncOpenAI
+from openai import AsyncOpenAI, DefaultAsyncHttpxClient
 
 from gateway.dev.process import Child
 from gateway.state import keyspace
 from gateway.state.slots import is_cluster, node_urls
+from tests.zygote import ForkedChild
 from workers.migrate import migrate
 
 ADMIN_SECRET = "an admin secret for tests only"
@@ -47,7 +49,7 @@ class World:
         self.workers: list[Child] = []
         self.shards = int(self._env.get("SHARDS", "1"))
         self.redis: Any = _client(redis_url)
-        self.http = httpx.AsyncClient(timeout=60, limits=httpx.Limits(max_connections=None))
+        self.http = httpx.AsyncClient(timeout=60, limits=httpx.Limits(max_connections=None), verify=_trust())
 
     @property
     def url(self) -> str:
@@ -81,7 +83,8 @@ class World:
 
     def openai(self, key: str, url: str | None = None) -> AsyncOpenAI:
         """The real client, without retries of its own."""
-        return AsyncOpenAI(api_key=key, base_url=f"{url or self.url}/v1", max_retries=0)
+        http = DefaultAsyncHttpxClient(verify=_trust())
+        return AsyncOpenAI(api_key=key, base_url=f"{url or self.url}/v1", max_retries=0, http_client=http)
 
     async def usage(self, key: str) -> dict[str, Any]:
         reply = await self.http.get(f"{self.url}/v1/usage", headers=bearer(key))
@@ -140,7 +143,7 @@ class World:
 
     def _spawn(self, name: str, command: str, env: dict[str, str]) -> Child:
         log = self._directory / f"{name}.log"
-        child = Child(name, [sys.executable, "-m", "gateway", command], log=log, env=self._env | env)
+        child = ForkedChild(name, [command], log=log, env=self._env | env)
         child.spawn()
         return child
 
@@ -156,8 +159,9 @@ class World:
                 await asyncio.sleep(POLL_S)
 
     async def stop(self) -> None:
+        """Kill all: how processes end by themselves is for tests about that, and takes as long as others take whole."""
         children = [child for child, _ in self.replicas] + self.workers
-        await asyncio.gather(*(child.stop() for child in children))
+        await asyncio.gather(*(child.kill() for child in children))
         await self.http.aclose()
         await self.redis.aclose()
 
@@ -175,6 +179,12 @@ async def running(world: World, replicas: int = 1, workers: int = 1) -> AsyncIte
         yield world
     finally:
         await world.stop()
+
+
+@cache
+def _trust() -> ssl.SSLContext:
+    """Loaded once: each client of httpx would read all certificates anew, to be sent over plain HTTP."""
+    return ssl.create_default_context()
 
 
 def _client(url: str) -> Any:

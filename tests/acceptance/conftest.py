@@ -13,6 +13,11 @@ Start = Callable[..., AbstractAsyncContextManager[World]]
 
 
 @pytest.fixture
+def database_url(migrated_url: str) -> str:
+    return migrated_url
+
+
+@pytest.fixture
 def start(redis_url: str, database_url: str, short_dir: Path) -> Start:
     """`async with start(urls, replicas=…, workers=…, SETTING=…) as world`."""
 

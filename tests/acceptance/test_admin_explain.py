@@ -5,7 +5,6 @@ import json
 import os
 import re
 import subprocess
-import sys
 from pathlib import Path
 from typing import Any
 
@@ -18,6 +17,7 @@ from tests.acceptance.conftest import Start
 from tests.acceptance.operators import Operator, everything
 from tests.nodes import nodes
 from tests.world import ADMIN_SECRET, World, bearer, chat
+from tests.zygote import run_command
 
 MODEL = "llama3.2:3b"
 SOON_S = 15.0
@@ -193,9 +193,8 @@ async def test_the_command_shows_it_as_a_table(world: World, tmp_path: Path) -> 
     env = {"PATH": os.environ["PATH"], "PYTHONPATH": str(Path(__file__).parents[2]), "ADMIN_SECRET": ADMIN_SECRET}
 
     async def run(*argv: str, text: str = "") -> subprocess.CompletedProcess[str]:
-        command = [sys.executable, "-m", "gateway", "explain", *argv, "--url", world.url]
         return await asyncio.to_thread(
-            subprocess.run, command, env=env, cwd=tmp_path, capture_output=True, text=True, timeout=60, input=text
+            run_command, "explain", *argv, "--url", world.url, env=env, cwd=tmp_path, text=text
         )
 
     (tmp_path / "body.json").write_text(json.dumps(chat()))

@@ -18,6 +18,7 @@ import pytest
 from gateway.cli.main import COMMANDS, _parser
 from tests.project.test_readme import README, table
 from tests.world import ADMIN_SECRET, World, bearer, chat
+from tests.zygote import run_command
 
 ROOT = Path(__file__).parents[2]
 RUN_S = 60.0
@@ -40,10 +41,7 @@ def run(world: World, tmp_path: Path) -> Run:
     }
 
     async def run(*argv: str, **more: str) -> Done:
-        command = [sys.executable, "-m", "gateway", *argv]
-        return await asyncio.to_thread(
-            subprocess.run, command, env=env | more, cwd=tmp_path, capture_output=True, text=True, timeout=RUN_S
-        )
+        return await asyncio.to_thread(run_command, *argv, env=env | more, cwd=tmp_path)
 
     return run
 

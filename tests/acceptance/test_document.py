@@ -17,6 +17,7 @@ import hypothesis
 import jsonschema_rs
 import msgspec
 import pytest
+import requests
 import schemathesis
 from hypothesis import HealthCheck, Phase, given
 from hypothesis import strategies as st
@@ -312,22 +313,25 @@ def _drive(document: dict[str, Any], url: str, key: str, things: Things) -> Seen
     rich = [way for way in ways if way.operation.example]
     seen: Seen = Counter()
     headers = bearer(key) | {"X-Admin-Secret": ADMIN_SECRET}
+    session, http = requests.Session(), httpx.Client(base_url=url, headers=headers)
 
     for way in ways:
 
         def ask(case: Any, way: Way = way) -> None:
-            reply = case.call(headers=headers)
+            reply = case.call(headers=headers, session=session)
             kind = way.check(case, reply)
             seen[way.operation.id, reply.status_code, kind] += 1
             if kind.endswith(BROKEN):  # three on end, and the only node would be ejected
                 body = {"prompt": QUESTION, "model": (way.operation.example or {}).get("model", MODELS[0])}
-                httpx.post(f"{url}/generate", headers=headers, json=body).raise_for_status()
+                http.post("/generate", json=body).raise_for_status()
 
         count = -(-EXAMPLES // len(rich)) if way in rich else BODILESS_EXAMPLES
         _tried(_generated(way, GenerationMode.POSITIVE), count // 3, ask)
         if way in rich:
             _tried(_generated(way, GenerationMode.NEGATIVE), count // 6, ask)
         _tried(_real(way, things), count - count // 3 - count // 6, ask)
+    session.close()
+    http.close()
     return seen
 
 

@@ -31,8 +31,8 @@ ALIAS = Alias(
 
 
 @pytest.fixture
-async def stores(database_url: str) -> AsyncIterator[Stores]:
-    async for one in opened(database_url):
+async def stores(migrated_url: str) -> AsyncIterator[Stores]:
+    async for one in opened(migrated_url):
         yield one
 
 

@@ -23,8 +23,8 @@ HOUR_MS = 3_600_000
 
 
 @pytest.fixture
-async def stores(database_url: str) -> AsyncIterator[Stores]:
-    async for one in opened(database_url):
+async def stores(migrated_url: str) -> AsyncIterator[Stores]:
+    async for one in opened(migrated_url):
         yield one
 
 

@@ -18,8 +18,8 @@ LIMITS = Limits(rate_limit_per_min=None, burst=7, model_limits={"qwen*": ModelLi
 
 
 @pytest.fixture
-async def stores(database_url: str) -> AsyncIterator[Stores]:
-    async for one in opened(database_url):
+async def stores(migrated_url: str) -> AsyncIterator[Stores]:
+    async for one in opened(migrated_url):
         yield one
 
 
@@ -189,7 +189,7 @@ async def test_a_key_that_comes_into_a_tier_while_it_changes_is_not_forgotten(st
         await stores.keys.change(BY, "key00001", lambda key, t=away: replace(key, tier=t))  # type: ignore[misc]
 
 
-async def test_a_key_cannot_come_into_a_tier_that_is_about_to_change(stores: Stores, database_url: str) -> None:
+async def test_a_key_cannot_come_into_a_tier_that_is_about_to_change(stores: Stores, migrated_url: str) -> None:
     """It waits for the change, and is then read with it."""
     await stores.keys.create(BY, record(1), None)
     async with stores.postgres.transaction() as connection:

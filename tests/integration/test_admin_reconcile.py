@@ -116,8 +116,8 @@ class Books(Struct, kw_only=True):
 
 
 @pytest.fixture
-async def books(database_url: str, redis_url: str) -> AsyncIterator[Books]:
-    async for stores in opened(database_url):
+async def books(migrated_url: str, redis_url: str) -> AsyncIterator[Books]:
+    async for stores in opened(migrated_url):
         pipe = Pipe(client.connect(redis_url, 5_000), 5_000)
         pipe.start()
         yield await made(stores, pipe)

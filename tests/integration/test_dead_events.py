@@ -26,7 +26,6 @@ from tests.commands import functions_of
 from tests.integration.usage_events import AT_MS, DETAIL, event, fields
 from tests.world import POLL_S, World
 from workers.batch import BatchPolicy
-from workers.migrate import migrate
 from workers.store import UsageStore
 from workers.stream import UsageStream
 from workers.usage import UsageWorker
@@ -83,9 +82,8 @@ class Bench:
 
 
 @pytest.fixture
-async def bench(redis_url: str, database_url: str) -> AsyncIterator[Bench]:
-    await migrate(database_url)
-    redis, postgres = Redis.from_url(redis_url), await open_pool(database_url)
+async def bench(redis_url: str, migrated_url: str) -> AsyncIterator[Bench]:
+    redis, postgres = Redis.from_url(redis_url), await open_pool(migrated_url)
     pipe = Pipe(connect(redis_url, TIMEOUT_MS), TIMEOUT_MS)
     pipe.start()
     yield Bench(redis, pipe, postgres)
@@ -288,9 +286,9 @@ async def test_one_poison_in_a_thousand_costs_no_good_row_and_the_healed_come_ba
 
 @pytest.mark.timeout(180)
 async def test_a_worker_process_sorts_out_the_same(
-    bench: Bench, redis_url: str, database_url: str, short_dir: Path, seed: str
+    bench: Bench, redis_url: str, migrated_url: str, short_dir: Path, seed: str
 ) -> None:
-    world = World(redis_url, database_url, [], short_dir)
+    world = World(redis_url, migrated_url, [], short_dir)
     poisoned = Poisoned(bench, KINDS * EACH, random.Random(seed))
     await poisoned.emit()
     world.add_worker()

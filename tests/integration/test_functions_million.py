@@ -29,6 +29,8 @@ from tests.ledger import Entry, balance, in_order, overshoot
 
 ADMISSIONS = 1_000_000 if {"CI", "LONG"} & set(os.environ) else 200_000
 PROCESSES = 4
+AT_ONCE = 200
+"""keys that are published"""
 ZIPF_KEYS = 10_000
 TPM = (60_000_000, 120_000)
 """of the hot key, of each of the others"""
@@ -44,14 +46,19 @@ async def prepare(url: str) -> list[Target]:
     directory = KeyDirectory(pipe, functions, 1)
     await functions.load()
     found = []
-    for number in range(1 + ZIPF_KEYS):
-        key_id, limits = f"{number:010d}", Limits(tokens_per_min=TPM[number > 0])
-        await directory.publish(KeyRecord(replace(record(limits).key, id=key_id), limits), Spent(month=MONTH))
-        admit = await admission(key_id, "")
-        found.append(Target(admit, (f"{{s00}}:buckets:{key_id}", "tokens"), f"{{s00}}:running:{key_id}"))
+    for start in range(0, 1 + ZIPF_KEYS, AT_ONCE):
+        some = range(start, min(start + AT_ONCE, 1 + ZIPF_KEYS))
+        found += await asyncio.gather(*(target(directory, number) for number in some))
     assert await directory.mark_ready(0, await directory.begin(0))
     await pipe.close()
     return found
+
+
+async def target(directory: KeyDirectory, number: int) -> Target:
+    key_id, limits = f"{number:010d}", Limits(tokens_per_min=TPM[number > 0])
+    await directory.publish(KeyRecord(replace(record(limits).key, id=key_id), limits), Spent(month=MONTH))
+    admit = await admission(key_id, "")
+    return Target(admit, (f"{{s00}}:buckets:{key_id}", "tokens"), f"{{s00}}:running:{key_id}")
 
 
 def hammer(url: str, seed: str, targets: list[Target]) -> tuple[dict[int, list[Entry]], int]:

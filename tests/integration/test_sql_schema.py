@@ -9,6 +9,7 @@ from urllib.parse import urlsplit
 
 import asyncpg
 import pytest
+import pytest_asyncio
 
 import sql
 from gateway.admin.row import limits_json
@@ -24,7 +25,9 @@ from gateway.core.limits import (
     ModelLimits,
     said,
 )
+from gateway.dev.engines import Server
 from gateway.errors import StoreUnavailable
+from tests.conftest import new_database
 from workers.migrate import MigrationRefused, migrate
 
 CATALOG = """
@@ -80,11 +83,26 @@ async def another(url: str) -> AsyncIterator[str]:
 
 
 @pytest.fixture
-async def database(database_url: str) -> AsyncIterator[asyncpg.Connection]:
+async def database(migrated_url: str) -> AsyncIterator[asyncpg.Connection]:
     """A connection to a migrated database."""
-    await migrate(database_url)
-    async with connected(database_url) as connection:
+    async with connected(migrated_url) as connection:
         yield connection
+
+
+@pytest_asyncio.fixture(scope="module", loop_scope="module")
+async def shared_url(postgres_server: Server, template: str) -> AsyncIterator[str]:
+    async with new_database(postgres_server, f"TEMPLATE {template}") as url:
+        yield url
+
+
+@pytest.fixture
+async def undone(shared_url: str) -> AsyncIterator[asyncpg.Connection]:
+    """A connection to a migrated database of which nothing stays: at most its last statement may fail."""
+    async with connected(shared_url) as connection:
+        transaction = connection.transaction()
+        await transaction.start()
+        yield connection
+        await transaction.rollback()
 
 
 async def test_the_schema_file_is_what_the_migrations_lead_to(database_url: str) -> None:
@@ -97,8 +115,8 @@ async def test_the_schema_file_is_what_the_migrations_lead_to(database_url: str)
 
 
 @pytest.mark.parametrize("name", sql.queries())
-async def test_every_statement_is_valid(database: asyncpg.Connection, name: str) -> None:
-    assert await database.prepare(sql.queries()[name])
+async def test_every_statement_is_valid(undone: asyncpg.Connection, name: str) -> None:
+    assert await undone.prepare(sql.queries()[name])
 
 
 async def test_migrating_twice_or_all_at_once_applies_each_step_once(database_url: str) -> None:
@@ -110,14 +128,14 @@ async def test_migrating_twice_or_all_at_once_applies_each_step_once(database_ur
         assert [row[0] for row in await connection.fetch("SELECT name FROM gateway_migrations ORDER BY 1")] == names
 
 
-async def test_a_newer_or_changed_database_is_refused(database: asyncpg.Connection, database_url: str) -> None:
+async def test_a_newer_or_changed_database_is_refused(database: asyncpg.Connection, migrated_url: str) -> None:
     await database.execute("INSERT INTO gateway_migrations VALUES ('9999_future', '?')")
     with pytest.raises(MigrationRefused, match="9999_future"):
-        await migrate(database_url)
+        await migrate(migrated_url)
     await database.execute("DELETE FROM gateway_migrations WHERE name = '9999_future'")
     await database.execute("UPDATE gateway_migrations SET checksum = 'other' WHERE name = '0001_initial'")
     with pytest.raises(MigrationRefused, match="0001_initial"):
-        await migrate(database_url)
+        await migrate(migrated_url)
 
 
 async def test_a_step_that_fails_leaves_nothing(database_url: str, monkeypatch: pytest.MonkeyPatch) -> None:
@@ -312,11 +330,11 @@ async def test_the_ledger_and_the_audit_log_only_grow(database: asyncpg.Connecti
         ("prices", "valid_from = 'infinity'", "prices_valid_from_finite"),
     ],
 )
-async def test_rules_have_names(database: asyncpg.Connection, table: str, change: str, rule: str) -> None:
+async def test_rules_have_names(undone: asyncpg.Connection, table: str, change: str, rule: str) -> None:
     for statement in ROW_OF[table]:
-        await database.execute(statement)
+        await undone.execute(statement)
     with pytest.raises(asyncpg.CheckViolationError) as caught:
-        await database.execute(f"UPDATE {table} SET {change}")
+        await undone.execute(f"UPDATE {table} SET {change}")
     assert caught.value.constraint_name == rule
 
 
@@ -354,11 +372,11 @@ async def test_networks_as_python_writes_them_fit(database: asyncpg.Connection) 
         '{"model_limits": {' + ", ".join(f'"m{n}": {{}}' for n in range(MODEL_LIMITS_MAX + 1)) + "}}",
     ],
 )
-async def test_limits_that_are_none_are_refused(database: asyncpg.Connection, table: str, limits: str) -> None:
+async def test_limits_that_are_none_are_refused(undone: asyncpg.Connection, table: str, limits: str) -> None:
     for statement in ROW_OF[table]:
-        await database.execute(statement)
+        await undone.execute(statement)
     with pytest.raises((asyncpg.CheckViolationError, asyncpg.InvalidParameterValueError)):
-        await database.execute(f"UPDATE {table} SET limits = $1", limits)
+        await undone.execute(f"UPDATE {table} SET limits = $1", limits)
 
 
 @pytest.mark.parametrize(
@@ -380,9 +398,9 @@ async def test_limits_that_are_none_are_refused(database: asyncpg.Connection, ta
         Limits(model_limits={"a": ModelLimits()}),
     ],
 )
-async def test_limits_as_the_gateway_writes_them_fit(database: asyncpg.Connection, limits: Limits) -> None:
-    await database.execute("UPDATE tiers SET limits = $1", limits_json(limits))
-    assert json.loads(await database.fetchval("SELECT limits FROM tiers WHERE name = 'basic'")) == said(limits)
+async def test_limits_as_the_gateway_writes_them_fit(undone: asyncpg.Connection, limits: Limits) -> None:
+    await undone.execute("UPDATE tiers SET limits = $1", limits_json(limits))
+    assert json.loads(await undone.fetchval("SELECT limits FROM tiers WHERE name = 'basic'")) == said(limits)
 
 
 OLD_KEY = """

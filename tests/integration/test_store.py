@@ -43,8 +43,8 @@ ALL = KeyFilter()
 
 
 @pytest.fixture
-async def stores(database_url: str) -> AsyncIterator[Stores]:
-    async for one in opened(database_url):
+async def stores(migrated_url: str) -> AsyncIterator[Stores]:
+    async for one in opened(migrated_url):
         yield one
 
 
@@ -466,9 +466,9 @@ async def test_the_stores_open_while_postgres_is_down_and_work_when_it_is_up(sho
         await server.stop()
 
 
-async def test_a_lock_held_by_somebody_else_is_waited_for_only_so_long(stores: Stores, database_url: str) -> None:
+async def test_a_lock_held_by_somebody_else_is_waited_for_only_so_long(stores: Stores, migrated_url: str) -> None:
     made = (await stores.keys.create(BY, record(1), None)).what
-    holder = await asyncpg.connect(database_url)
+    holder = await asyncpg.connect(migrated_url)
     async with holder.transaction():
         await holder.execute("LOCK TABLE api_keys IN ACCESS EXCLUSIVE MODE")
         with pytest.raises(StoreUnavailable):
@@ -477,10 +477,9 @@ async def test_a_lock_held_by_somebody_else_is_waited_for_only_so_long(stores: S
     assert await stores.keys.get("key00001") == made
 
 
-async def test_nothing_is_left_in_the_session(database_url: str) -> None:
+async def test_nothing_is_left_in_the_session(migrated_url: str) -> None:
     """A transaction-mode pooler hands the session on after each transaction."""
-    await migrate(database_url)
-    postgres = await open_pool(database_url, connections_max=1)
+    postgres = await open_pool(migrated_url, connections_max=1)
     try:
         await KeyStore(postgres, Limits(), 1).create(BY, record(1), None)
         async with postgres.transaction() as connection:

@@ -5,9 +5,12 @@ from datetime import UTC, datetime, timedelta
 
 import asyncpg
 import pytest
+import pytest_asyncio
 
 import sql
+from gateway.dev.engines import Server
 from tests.bench.sql import BACKENDS, FILL, KEYS, MODELS, TRIES
+from tests.conftest import new_database
 from tests.dashboard_queries import SINGLE_CALLS, Scan, queries, scans, scans_of, unwanted
 from workers.migrate import migrate
 
@@ -17,10 +20,17 @@ ROW_STATEMENTS = {"insert_usage", "stray_months", "stored_events", "day_differen
 """what may read raw rows: those it inserts, those that no month took, those that it names, those of one day"""
 
 
-@pytest.fixture
-async def database(database_url: str) -> AsyncIterator[asyncpg.Connection]:
-    await migrate(database_url)
-    connection = await asyncpg.connect(database_url)
+@pytest_asyncio.fixture(scope="module", loop_scope="module")
+async def filled_url(postgres_server: Server) -> AsyncIterator[str]:
+    """A database that no test here changes."""
+    async with new_database(postgres_server) as url:
+        await fill(url)
+        yield url
+
+
+async def fill(url: str) -> None:
+    await migrate(url)
+    connection = await asyncpg.connect(url)
     for ago in range(3):
         await connection.execute(f"SELECT make_usage_partition((now() - interval '{ago} months')::date)")
     await connection.execute(FILL, 0, KEYS, MODELS, BACKENDS, ROWS, ROWS)
@@ -28,6 +38,12 @@ async def database(database_url: str) -> AsyncIterator[asyncpg.Connection]:
     for row in await connection.fetch("SELECT DISTINCT to_char(created_at, 'YYYYMM') AS month FROM usage_logs"):
         await connection.execute("SELECT rebuild_usage_rollups($1)", row["month"])
     await connection.execute("ANALYZE")
+    await connection.close()
+
+
+@pytest.fixture
+async def database(filled_url: str) -> AsyncIterator[asyncpg.Connection]:
+    connection = await asyncpg.connect(filled_url)
     yield connection
     await connection.close()
 

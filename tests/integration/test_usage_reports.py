@@ -122,8 +122,8 @@ def same(found: dict[Any, Any], wanted: dict[Any, Any]) -> None:
 
 
 @pytest.fixture
-async def stores(database_url: str) -> AsyncIterator[Stores]:
-    async for one in opened(database_url):
+async def stores(migrated_url: str) -> AsyncIterator[Stores]:
+    async for one in opened(migrated_url):
         yield one
 
 

@@ -18,7 +18,6 @@ from tests.commands import functions_of
 from tests.integration.usage_events import DETAIL, event, fields
 from workers.batch import PAGE_ROWS_MAX, BatchPolicy, Entry
 from workers.failpoint import go_on
-from workers.migrate import migrate
 from workers.store import UsageStore
 from workers.stream import UsageStream
 from workers.usage import UsageWorker
@@ -36,9 +35,8 @@ async def redis(redis_url: str) -> AsyncIterator[Redis]:
 
 
 @pytest.fixture
-async def postgres(database_url: str) -> AsyncIterator[Postgres]:
-    await migrate(database_url)
-    pool = await open_pool(database_url)
+async def postgres(migrated_url: str) -> AsyncIterator[Postgres]:
+    pool = await open_pool(migrated_url)
     yield pool
     await pool.close()
 
@@ -107,15 +105,15 @@ async def test_large_events_become_rows_like_all_others(redis: Redis, postgres: 
 
 
 async def test_a_batch_that_postgres_has_no_time_for_is_halved_and_grows_back(
-    redis: Redis, postgres: Postgres, database_url: str
+    redis: Redis, postgres: Postgres, migrated_url: str
 ) -> None:
     out = io.StringIO()
     log = Log(lambda: 0.0, out)
     stream = await stream_of(redis, BatchPolicy(rows_max=400, wait_ms_max=1))
-    impatient = await open_pool(database_url, statement_s_max=0.2)
+    impatient = await open_pool(migrated_url, statement_s_max=0.2)
     hurried = UsageWorker(stream, UsageStore(impatient), log)
     await emit(redis, 1_000)
-    holder = await asyncpg.connect(database_url)
+    holder = await asyncpg.connect(migrated_url)
     async with holder.transaction():
         await holder.execute("LOCK TABLE usage_logs IN ACCESS EXCLUSIVE MODE")
         sizes = []

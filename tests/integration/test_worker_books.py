@@ -26,7 +26,6 @@ from tests.integration.admin_objects import BY, record
 from tests.integration.usage_events import MONTH
 from workers import crew
 from workers.books import AGAIN_MS, OWNERS_TOLD_MAX, Books
-from workers.migrate import migrate
 from workers.turn import Turn
 
 WAIT_S = 30.0
@@ -155,13 +154,12 @@ async def until(holds: Callable[[], bool]) -> None:
 
 
 async def test_a_worker_compares_redis_sums_and_rows(
-    redis_url: str, database_url: str, monkeypatch: pytest.MonkeyPatch
+    redis_url: str, migrated_url: str, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     monkeypatch.setattr("workers.crew.COMPARE_FIRST_S", 0.0)
     monkeypatch.setattr("workers.books.AGAIN_MS", 1)  # the first look may come before the keys are in Redis
-    await migrate(database_url)
-    redis, postgres = Redis.from_url(redis_url), await open_pool(database_url)
-    settings = Settings(redis_url=redis_url, database_url=database_url)
+    redis, postgres = Redis.from_url(redis_url), await open_pool(migrated_url)
+    settings = Settings(redis_url=redis_url, database_url=migrated_url)
     made = await KeyStore(postgres, Limits(), 1).create(BY, record(1), None)
     metrics = WorkerMetrics()
 

@@ -32,7 +32,6 @@ from tests.integration.usage_events import event
 from workers import changes, hydrate, reaper
 from workers.clock import RedisClock, month_of
 from workers.hydrate import Hydrator
-from workers.migrate import migrate
 from workers.reaper import LEASE_GRACE_MS, Reaper
 from workers.store import UsageStore
 
@@ -117,9 +116,8 @@ class Between:
 
 
 @pytest.fixture
-async def fleet(redis_url: str, database_url: str) -> AsyncIterator[Fleet]:
-    await migrate(database_url)
-    pipe, postgres = Pipe(connect(redis_url, 5_000), 5_000), await open_pool(database_url)
+async def fleet(redis_url: str, migrated_url: str) -> AsyncIterator[Fleet]:
+    pipe, postgres = Pipe(connect(redis_url, 5_000), 5_000), await open_pool(migrated_url)
     pipe.start()
     yield Fleet(pipe, Stores(postgres))
     await pipe.close()

@@ -18,15 +18,14 @@ from gateway.state import keyspace
 from gateway.telemetry.worker import WorkerMetrics
 from tests.integration.usage_events import event, fields
 from workers import lifecycle
-from workers.migrate import migrate
 
 WAIT_S = 30.0
 PROGRAM = """
 import sys
 from gateway.settings import Settings
 from workers.lifecycle import run
-redis_url, database_url, port = sys.argv[1:]
-sys.exit(run(Settings(redis_url=redis_url, database_url=database_url, shards=2, worker_port=int(port))))
+redis_url, migrated_url, port = sys.argv[1:]
+sys.exit(run(Settings(redis_url=redis_url, database_url=migrated_url, shards=2, worker_port=int(port))))
 """
 NOWHERE = "postgresql://nobody@127.0.0.1:1/nothing"
 FAILURES = "gateway_worker_loop_failures_total"
@@ -67,12 +66,12 @@ class Worker:
 
 
 @asynccontextmanager
-async def worker(redis_url: str, database_url: str, log: Path) -> AsyncIterator[Worker]:
+async def worker(redis_url: str, migrated_url: str, log: Path) -> AsyncIterator[Worker]:
     with socket.create_server(("127.0.0.1", 0)) as sock:
         port = sock.getsockname()[1]
     with log.open("ab") as err:
         process = await asyncio.create_subprocess_exec(
-            sys.executable, "-c", PROGRAM, redis_url, database_url, str(port), stderr=err, env=dict(os.environ)
+            sys.executable, "-c", PROGRAM, redis_url, migrated_url, str(port), stderr=err, env=dict(os.environ)
         )
     try:
         async with aiohttp.ClientSession() as http:
@@ -83,14 +82,13 @@ async def worker(redis_url: str, database_url: str, log: Path) -> AsyncIterator[
         await process.wait()
 
 
-async def test_a_worker_tells_what_it_has_done(redis_url: str, database_url: str, short_dir: Path) -> None:
-    await migrate(database_url)
+async def test_a_worker_tells_what_it_has_done(redis_url: str, migrated_url: str, short_dir: Path) -> None:
     redis = Redis.from_url(redis_url)
     for number in range(20):
         await redis.xadd(keyspace.usage(0), fields(event(number % 15)))
     await redis.xadd(keyspace.usage(0), fields(event(99), prompt=b"poison"))
     await redis.xadd(keyspace.usage(1), fields(event(50)))
-    async with worker(redis_url, database_url, short_dir / "log") as one:
+    async with worker(redis_url, migrated_url, short_dir / "log") as one:
         samples = await one.until(
             (("gateway_worker_rows_total", ""), 16),
             (("gateway_worker_repeated_events_total", ""), 5),

@@ -19,7 +19,6 @@ from gateway.telemetry.logs import Log
 from gateway.telemetry.worker import WorkerMetrics
 from tests.database_users import WORKER, user_in
 from tests.integration.usage_events import DETAIL, event
-from workers.migrate import migrate
 from workers.store import UsageStore
 from workers.upkeep import MONTHS_AHEAD, Upkeep
 
@@ -77,9 +76,8 @@ class Bench:
 
 
 @pytest.fixture
-async def bench(database_url: str) -> AsyncIterator[Bench]:
-    await migrate(database_url)
-    postgres = await open_pool(database_url)
+async def bench(migrated_url: str) -> AsyncIterator[Bench]:
+    postgres = await open_pool(migrated_url)
     yield Bench(postgres)
     await postgres.close()
 
@@ -136,10 +134,10 @@ async def test_older_months_are_dropped_and_their_sums_stay(bench: Bench, kept: 
 
 
 async def test_a_partition_that_somebody_reads_is_dropped_next_time_and_holds_up_nothing(
-    bench: Bench, database_url: str
+    bench: Bench, migrated_url: str
 ) -> None:
     await bench.make(month(3))
-    reader = await asyncpg.connect(database_url)
+    reader = await asyncpg.connect(migrated_url)
     upkeep = bench.upkeep(months_kept=2, defaults=Limits(rate_limit_per_min=7))
     async with reader.transaction():
         await reader.execute(f"SELECT count(*) FROM usage_logs_{name(3)}")
@@ -250,9 +248,9 @@ async def test_the_default_limits_are_written_when_they_differ(bench: Bench) -> 
     assert (await written())[0] == first[0]
 
 
-async def test_a_worker_that_owns_nothing_may_do_all_of_it(bench: Bench, database_url: str) -> None:
+async def test_a_worker_that_owns_nothing_may_do_all_of_it(bench: Bench, migrated_url: str) -> None:
     await bench.make(month(3))
-    async with user_in(database_url, WORKER) as url:
+    async with user_in(migrated_url, WORKER) as url:
         postgres = await open_pool(url)
         mine = Bench(postgres)
         await UsageStore(postgres).insert([call(1, 3), call(2, 5)])

@@ -88,9 +88,8 @@ class Bench:
 
 
 @pytest.fixture
-async def bench(redis_url: str, database_url: str) -> AsyncIterator[Bench]:
-    await migrate(database_url)
-    redis, postgres = Redis.from_url(redis_url), await open_pool(database_url)
+async def bench(redis_url: str, migrated_url: str) -> AsyncIterator[Bench]:
+    redis, postgres = Redis.from_url(redis_url), await open_pool(migrated_url)
     yield Bench(redis, postgres)
     await redis.aclose()
     await postgres.close()
@@ -189,13 +188,13 @@ KILLED = textwrap.dedent("""
     from workers.usage import UsageWorker
     from tests.commands import functions_of
 
-    async def main(redis_url, database_url, step):
+    async def main(redis_url, migrated_url, step):
         def failpoint(done):
             if done == step:
                 os.kill(os.getpid(), signal.SIGKILL)
         redis = Redis.from_url(redis_url)
         stream = UsageStream(redis, functions_of(redis), 0, "killed", BatchPolicy(), Log(time.time))
-        store = UsageStore(await open_pool(database_url), failpoint)
+        store = UsageStore(await open_pool(migrated_url), failpoint)
         worker = UsageWorker(stream, store, Log(time.time), failpoint)
         while True:
             await worker.run_once()
@@ -206,10 +205,10 @@ KILLED = textwrap.dedent("""
 
 @pytest.mark.parametrize("step", ["after read", "after insert", "after commit"])
 async def test_kill_minus_nine_between_read_and_ack_makes_no_double_row(
-    bench: Bench, redis_url: str, database_url: str, step: str
+    bench: Bench, redis_url: str, migrated_url: str, step: str
 ) -> None:
     await bench.emit(*(fields(event(number)) for number in range(500)))
-    process = await asyncio.create_subprocess_exec(sys.executable, "-c", KILLED, redis_url, database_url, step)
+    process = await asyncio.create_subprocess_exec(sys.executable, "-c", KILLED, redis_url, migrated_url, step)
     assert await asyncio.wait_for(process.wait(), WAIT_S) == -signal.SIGKILL
     assert len(await bench.rows()) == (500 if step == "after commit" else 0)
     assert (await bench.waiting(), await bench.pending()) == (500, 500)
@@ -252,8 +251,8 @@ def poison() -> list[dict[Any, Any]]:
     ]
 
 
-async def test_poison_is_set_aside_with_its_reason_and_the_rest_is_committed(bench: Bench, database_url: str) -> None:
-    connection = await asyncpg.connect(database_url)
+async def test_poison_is_set_aside_with_its_reason_and_the_rest_is_committed(bench: Bench, migrated_url: str) -> None:
+    connection = await asyncpg.connect(migrated_url)
     await connection.execute("ALTER TABLE usage_logs ADD CONSTRAINT no_curses CHECK (model <> 'cursed')")
     await connection.close()
     bad = poison()
@@ -396,12 +395,12 @@ async def test_upkeep_makes_this_month_and_the_next_three(bench: Bench) -> None:
     assert f"usage_logs_{month}" in {row["name"] for row in names}
 
 
-async def test_a_row_on_its_way_while_its_partition_appears_is_no_poison(bench: Bench, database_url: str) -> None:
+async def test_a_row_on_its_way_while_its_partition_appears_is_no_poison(bench: Bench, migrated_url: str) -> None:
     """It was routed to the default partition, waits for the lock, and may no longer go there when it gets it."""
     await bench.emit(fields(event(1)))
     worker = bench.worker()
     await worker.run_once()
-    maker, observer = await asyncpg.connect(database_url), await asyncpg.connect(database_url)
+    maker, observer = await asyncpg.connect(migrated_url), await asyncpg.connect(migrated_url)
     async with maker.transaction():
         await maker.execute("SELECT make_usage_partition('2026-11-01')")
         working = asyncio.create_task(worker.run_once())
