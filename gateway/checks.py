@@ -5,7 +5,7 @@ from collections.abc import Sequence
 from typing import Any
 from urllib.parse import urlsplit
 
-from gateway.core import addresses, node_url, versions
+from gateway.core import addresses, node_url, samples, versions
 from gateway.core.keys import SHARDS_MAX
 
 URL_SCHEMES = {
@@ -15,6 +15,7 @@ URL_SCHEMES = {
 ADMIN_SECRET_CHARS_MIN = 16
 PEPPER_CHARS_MIN = 32
 PORT_MAX = 65_535
+OWN_ONES = "make one of your own, as `make secrets` does"
 _HOST = re.compile(r"[a-z0-9][a-z0-9.-]*(:[0-9]{1,5})?", re.ASCII)
 _ORIGIN = re.compile(r"[a-z][a-z0-9+.-]*://(\[[0-9a-f:.]+\]|[a-z0-9][a-z0-9.-]*)(:[0-9]{1,5})?", re.ASCII)
 
@@ -48,15 +49,25 @@ def problem(name: str, value: Any) -> str:
 def _secret_problem(name: str, secret: str) -> str:
     if secret and len(secret) < ADMIN_SECRET_CHARS_MIN:
         return f"{name} is too short: use at least {ADMIN_SECRET_CHARS_MIN} characters"
-    printable = secret.isascii() and secret.isprintable()
-    return "" if printable else f"{name}: use printable ASCII characters, as it travels in a header"
+    if not (secret.isascii() and secret.isprintable()):
+        return f"{name}: use printable ASCII characters, as it travels in a header"
+    return _sample_problem(name, [secret])
 
 
 def _pepper_problem(name: str, peppers: Sequence[str]) -> str:
     if any(0 < len(pepper) < PEPPER_CHARS_MIN for pepper in peppers):
         return f"{name} is too short: use at least {PEPPER_CHARS_MIN} characters"
-    with_comma = any("," in pepper for pepper in peppers)
-    return f"{name} must have no comma: it would be split when it becomes a former one" if with_comma else ""
+    if any("," in pepper for pepper in peppers):
+        return f"{name} must have no comma: it would be split when it becomes a former one"
+    return _sample_problem(name, peppers)
+
+
+def _sample_problem(name: str, secrets: Sequence[str]) -> str:
+    if any(map(samples.is_sample, secrets)):
+        return f"{name} is a sample, which everybody knows: {OWN_ONES}"
+    if any(secret and samples.is_monotonous(secret) for secret in secrets):
+        return f"{name} has fewer than {samples.DIFFERENT_CHARS_MIN} different characters: {OWN_ONES}"
+    return ""
 
 
 def _networks_problem(name: str, networks: tuple[str, ...]) -> str:
@@ -98,6 +109,8 @@ def _url_problem(name: str, url: str) -> str:
         return f"{name} is not an address: write it as {schemes[0]}://host:port"
     if parts.scheme not in schemes:
         return f"{name} must start with {' or '.join(f'{scheme}://' for scheme in schemes)}"
+    if samples.has_sample_password(url):
+        return f"{name} has a password that everybody tries first: {OWN_ONES}"
     return ""
 
 

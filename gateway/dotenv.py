@@ -4,6 +4,18 @@ from collections.abc import Sequence
 from difflib import get_close_matches
 from pathlib import Path
 
+OF_COMPOSE = frozenset(
+    (
+        "ADMIN_FROM", "COMPOSE_PROFILES", "GATEWAY_IMAGE", "GATEWAY_MEMORY", "GATEWAY_REPLICAS", "GATEWAY_STOP_GRACE",
+        "GRAFANA_PORT", "GRAFANA_POSTGRES_ADDRESS", "GRAFANA_POSTGRES_DATABASE", "GRAFANA_POSTGRES_SSLMODE",
+        "GRAFANA_POSTGRES_USER", "HTTPS_PORT", "HTTP_PORT", "OLLAMA_MEMORY", "OTEL_EXPORTER_OTLP_ENDPOINT",
+        "OTEL_EXPORTER_OTLP_HEADERS", "OTEL_RESOURCE_ATTRIBUTES", "OTEL_SERVICE_NAME", "OTEL_TRACES_EXPORTER",
+        "OTEL_TRACES_SAMPLER", "OTEL_TRACES_SAMPLER_ARG", "POSTGRES_BUFFERS", "POSTGRES_CONNECTIONS", "POSTGRES_MEMORY",
+        "PROMETHEUS_RETENTION", "REDIS_MEMORY", "SECRETS_DIR", "SITE_ADDRESS",
+    )
+)  # fmt: skip
+"""what compose.yaml reads of the same file (deploy/env.example): nothing to us, and no mistake"""
+
 
 def read(path: Path, names: Sequence[str], problems: list[str]) -> dict[str, str]:
     """Its values by name. Adds a problem for each line that is none, and each name that is not among `names`."""
@@ -21,6 +33,8 @@ def read(path: Path, names: Sequence[str], problems: list[str]) -> dict[str, str
         name, value = name.strip(), value.strip()
         if not equals:
             problems.append(f"{path.name} line {number}: expected NAME=value")
+        elif name in OF_COMPOSE:
+            continue
         elif name not in names:
             problems.append(f"{path.name} line {number}: no setting is called {name}{_nearest(name, names)}")
         else:

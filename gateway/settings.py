@@ -11,7 +11,7 @@ from typing import Annotated, Any, get_args, get_origin, get_type_hints
 import msgspec
 from msgspec import Meta, Struct
 
-from gateway import checks
+from gateway import checks, secret_file
 from gateway.core.keys import SHARDS_MAX
 from gateway.core.limits import Limits
 from gateway.core.usage import STREAM_BYTES_MAX
@@ -19,6 +19,11 @@ from gateway.dotenv import read as read_dotenv
 
 ADDRESSES = ("OLLAMA_BASE_URL", "CORS_ORIGINS")
 """lists in which a slash at an end means nothing"""
+FROM_FILES = (
+    "ADMIN_SECRET", "ADMIN_SECRET_PREVIOUS", "KEY_PEPPER", "KEY_PEPPER_PREVIOUS", "REDIS_URL", "DATABASE_URL",
+)  # fmt: skip
+"""settings that hold secrets: each may be given as NAME_FILE, the name of a file that has the value"""
+FILE = "_FILE"
 
 
 class SettingsError(Exception):
@@ -50,7 +55,12 @@ class Settings(Struct, frozen=True, kw_only=True, rename="upper"):
         str, _about("A second admin secret that works too, for a rotation without an outage.")
     ] = ""
     admin_port: Annotated[
-        int, _about("Port of its own for the admin API, which PORT then has no more; 0: it is on PORT.", ge=0, le=65535)
+        int,
+        _about(
+            "Port of its own for the admin API and /metrics, which PORT then has no more; 0: they are on PORT.",
+            ge=0,
+            le=65535,
+        ),
     ] = 0
     worker_port: Annotated[
         int, _about("Port on which a worker tells its /metrics and /healthz; 0: none.", ge=0, le=65535)
@@ -156,7 +166,13 @@ class Settings(Struct, frozen=True, kw_only=True, rename="upper"):
         tuple[str, ...], _about("Origins whose pages may call the API, comma-separated; `*` for all.")
     ] = ()
     balancer_seconds: Annotated[
-        float, _about("How long /ready says no after SIGTERM before connections are refused.", ge=0, le=600)
+        float,
+        _about(
+            "How long /ready says no after SIGTERM before connections are refused. Longer than balancers keep a "
+            "connection idle.",
+            ge=0,
+            le=600,
+        ),
     ] = 0.0
     drain_seconds: Annotated[
         Seconds, _about("How long running calls may go on after SIGTERM before they are cut and settled.")
@@ -179,6 +195,7 @@ class Settings(Struct, frozen=True, kw_only=True, rename="upper"):
 _KINDS = {"int": "a whole number", "float": "a number", "bool": "true or false", "str": "text"}
 _WORDS = {"true": True, "yes": True, "on": True, "1": True, "false": False, "no": False, "off": False, "0": False}
 NAMES: tuple[str, ...] = tuple(field.encode_name for field in msgspec.structs.fields(Settings))
+WRITTEN_NAMES = (*NAMES, *(name + FILE for name in FROM_FILES))
 
 
 def load(env: Mapping[str, str], dotenv: Path | None = None) -> Settings:
@@ -187,12 +204,14 @@ def load(env: Mapping[str, str], dotenv: Path | None = None) -> Settings:
     Raises `SettingsError` with one line for each bad value and each name in `dotenv` that no setting has.
     """
     problems: list[str] = []
-    written = read_dotenv(dotenv, NAMES, problems) if dotenv and dotenv.is_file() else {}
+    written = read_dotenv(dotenv, WRITTEN_NAMES, problems) if dotenv and dotenv.is_file() else {}
     values: dict[str, Any] = {}
     hints = get_type_hints(Settings, include_extras=True)
     for field in msgspec.structs.fields(Settings):
         name = field.encode_name
-        text = env.get(name, written.get(name))
+        text = _given(name, env, problems)
+        if text is None:
+            text = _given(name, written, problems)
         if text is None or (text.strip() == "" and field.default != ""):
             continue
         try:
@@ -207,6 +226,22 @@ def load(env: Mapping[str, str], dotenv: Path | None = None) -> Settings:
     if problems:
         raise SettingsError(problems)
     return msgspec.convert(values, Settings)
+
+
+def _given(name: str, source: Mapping[str, str], problems: list[str]) -> str | None:
+    """What a source says of a setting, itself or by a file; None: nothing. An empty file name is none."""
+    text = source.get(name)
+    path = source.get(name + FILE, "").strip() if name in FROM_FILES else ""
+    if not path:
+        return text
+    if text and text.strip():
+        problems.append(f"{name} and {name}{FILE} are both set: leave one of them out")
+        return ""
+    try:
+        return secret_file.read(path)
+    except secret_file.SecretFileUnusable as error:
+        problems.append(f"{name}{FILE}: {error}")
+        return ""
 
 
 def _value(name: str, text: str, hint: Any) -> Any:

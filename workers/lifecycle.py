@@ -7,12 +7,17 @@ import asyncio
 import os
 import signal
 import time
+from importlib.metadata import version
 
 import uvloop
 
+from gateway.loops import Loops
+from gateway.pulse import Pulse
 from gateway.settings import Settings, SettingsError
 from gateway.state.server import problems
+from gateway.telemetry.complaints import EVERYBODY, Complaints
 from gateway.telemetry.logs import Log
+from gateway.telemetry.seldom import Seldom
 from gateway.telemetry.worker import WorkerMetrics
 from workers.crew import crew
 from workers.port import bound, listening
@@ -26,6 +31,7 @@ def run(settings: Settings) -> int:
     if missing := [f"{name} is not set" for name, url in _addresses(settings).items() if not url]:
         raise SettingsError(missing)
     log = Log(time.time, debug=settings.debug)
+    Complaints("library", EVERYBODY, Seldom(log, time.monotonic)).listen()
     with asyncio.Runner(loop_factory=uvloop.new_event_loop) as runner:
         return runner.run(_work(settings, log))
 
@@ -41,8 +47,9 @@ async def _work(settings: Settings, log: Log) -> int:
     stop = asyncio.Event()
     for number in (signal.SIGTERM, signal.SIGINT):
         asyncio.get_running_loop().add_signal_handler(number, stop.set)
-    metrics = WorkerMetrics()
-    async with crew(settings, log, metrics) as loops, listening(Status(loops, metrics), sock):
+    metrics = WorkerMetrics(version("llm-gateway"))
+    beating = Loops(log).running(Pulse(log).run)
+    async with beating, crew(settings, log, metrics) as loops, listening(Status(loops, metrics), sock):
         log.info("worker_started", pid=os.getpid(), loops=[loop.name for loop in loops])
         tasks = [asyncio.create_task(loop.run(stop), name=loop.name) for loop in loops]
         await stop.wait()

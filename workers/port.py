@@ -28,6 +28,8 @@ async def listening(app: Any, sock: socket.socket | None) -> AsyncIterator[None]
             app,
             lifespan="off",
             http="httptools",
+            ws="none",
+            log_config=None,
             log_level="warning",
             access_log=False,
             server_header=False,

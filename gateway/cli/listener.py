@@ -5,15 +5,20 @@ import socket
 from contextlib import suppress
 from typing import Any
 
+from gateway.cli.doorstep import emptied
 from gateway.settings import Settings
 
 BACKLOG_CONNECTIONS = 2_048
 KEEPALIVE_S = 75  # longer than balancers keep their connections, so that it is they who close them
-LAST_BYTES_S = 2.0
+LAST_BYTES_S = 1.0
 """how long clients may take for the end of an answer, once no call runs any more"""
+TASKS_S_MAX = 2
+"""what is left is cancelled then"""
 SETTLE_S = 10.0
-"""more than the replica's own end takes; only then does the server cancel what is left"""
+"""more than the end takes after DRAIN_SECONDS: the last bytes of two ports, and `app.END_S_MAX`"""
 POLL_S = 0.01
+QUIET_POLL_S = 0.05
+CLOSE = (b"connection", b"close")
 
 
 class Listener:
@@ -33,6 +38,8 @@ class Listener:
                 port=settings.port,
                 lifespan="off" if sock else "on",
                 http="httptools",
+                ws="none",
+                log_config=None,
                 log_level="warning",
                 access_log=False,
                 server_header=False,
@@ -40,7 +47,7 @@ class Listener:
                 proxy_headers=False,
                 backlog=BACKLOG_CONNECTIONS,
                 timeout_keep_alive=KEEPALIVE_S,
-                timeout_graceful_shutdown=round(settings.drain_seconds + SETTLE_S),
+                timeout_graceful_shutdown=TASKS_S_MAX,
             )
         )
 
@@ -53,15 +60,44 @@ class Listener:
             await asyncio.wait((self.ended,), timeout=POLL_S)  # uvicorn tells it in no other way
         return self._server.started
 
-    def refuse(self) -> None:
-        """Take no more connections; those that are idle close, the others when their answers have ended."""
-        self._server.should_exit = True
+    def wind_down(self) -> None:
+        """From now on the head of every answer says that its connection closes, so that nobody sends another request on
+        one that may end. Nothing else changes: requests are answered, connections taken."""
+        if not self._server.started:
+            return
+        self._server.config.encoded_headers.append(CLOSE)
+        self._server.server_state.default_headers = list(self._server.config.encoded_headers)
+        for connection in self._connections():
+            cycle = connection.cycle
+            if cycle and not cycle.response_started:
+                cycle.keep_alive = False
+
+    async def close_door(self) -> None:
+        """Take no more connections, but all of those that have been dialled."""
+        servers: list[Any] = self._server.servers if self._server.started else []
+        await emptied([one for server in servers for one in server.sockets or ()])
+        for server in servers:
+            server.close()
+
+    async def quiet(self, idle_s: float) -> None:
+        """Wait until no answer is under way and no connection was used for `idle_s`.
+
+        One whose answer began before `wind_down` is open afterwards, and may be used once more.
+        """
+        unused: dict[Any, float] = {}
+        while True:
+            now_s = asyncio.get_running_loop().time()
+            open_ones = self._connections()
+            unused = {one: unused.get(one, now_s) for one in open_ones if one.cycle is None}
+            if all(_idle_s(one, unused.get(one, now_s), now_s) >= idle_s for one in open_ones):
+                return
+            await asyncio.sleep(QUIET_POLL_S)
 
     async def stop(self) -> None:
-        """Refuse, give open answers a moment, and end."""
-        self.refuse()
+        """Take no more connections, give open answers a moment, and end."""
+        self._server.should_exit = True
         await asyncio.wait((self.ended,), timeout=LAST_BYTES_S)
-        for connection in list(self._server.server_state.connections):
+        for connection in self._connections():
             connection.transport.abort()  # it takes nothing, and nothing more is to come
         await asyncio.wait((self.ended,))
 
@@ -70,6 +106,19 @@ class Listener:
         """Whether it served at all, and ended without an error."""
         return self._server.started and not self.ended.exception()
 
+    def _connections(self) -> list[Any]:
+        return list(self._server.server_state.connections)
+
     async def _serve(self) -> None:
         with suppress(SystemExit):  # it could not start, and has said why
             await self._server._serve(self._sockets)
+
+
+def _idle_s(connection: Any, unused_since_s: float, now_s: float) -> float:
+    """For how long a connection has had no use; less than 0: an answer is under way."""
+    cycle, timer = connection.cycle, connection.timeout_keep_alive_task
+    if cycle is None:
+        return now_s - unused_since_s
+    if not cycle.response_complete:
+        return -1.0
+    return 0.0 if timer is None else now_s - (timer.when() - KEEPALIVE_S)

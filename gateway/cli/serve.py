@@ -2,14 +2,19 @@
 
 import argparse
 import asyncio
+import os
 import signal
 import socket
 import sys
 from typing import TYPE_CHECKING
 
+from gateway.cli import open_files
+from gateway.cli.ending import Ending
 from gateway.cli.listener import Listener
 from gateway.dev.places import CannotStart, bound, free_port
+from gateway.loops import Loops
 from gateway.settings import Settings, SettingsError
+from gateway.telemetry.complaints import EVERYBODY, Complaints
 
 if TYPE_CHECKING:
     from gateway.app import Replica
@@ -31,6 +36,8 @@ def run(args: argparse.Namespace, settings: Settings) -> int:
         raise SettingsError([f"{name} is not set: {advice}" for name in missing])
     import uvloop
 
+    open_files.allow_all()
+
     try:
         return uvloop.run(_serve(settings))
     except CannotStart as error:
@@ -47,33 +54,34 @@ async def _serve(settings: Settings) -> int:
         raise SettingsError(found)
     admin_socket = _admin_socket(settings)
     free_port(settings.host, settings.port)
-    replica = Replica(settings)
+    replica = Replica(settings, os.environ)  # OpenTelemetry reads variables of its own
+    Complaints("library", EVERYBODY, replica.seldom).listen()
     public = Listener(replica.app, settings)
     listeners = [public]
-    stopping = asyncio.ensure_future(_signal())
-    public.start()
-    if admin_socket and await public.up():
-        listeners.append(Listener(replica.app, settings, admin_socket))
-        listeners[-1].start()
-    await asyncio.wait((stopping, *(one.ended for one in listeners)), return_when=asyncio.FIRST_COMPLETED)
-    await _stop(listeners, replica, settings)
-    stopping.cancel()
+    signals = Signals()
+    async with Loops(replica.log).running(replica.pulse.run):
+        public.start()
+        if admin_socket and await public.up():
+            listeners.append(Listener(replica.app, settings, admin_socket))
+            listeners[-1].start()
+        await asyncio.wait((signals.stop, *(one.ended for one in listeners)), return_when=asyncio.FIRST_COMPLETED)
+        await _end(listeners, replica, settings, signals.hurry)
     return 0 if all(one.went_well for one in listeners) else 1
 
 
-async def _stop(listeners: list[Listener], replica: "Replica", settings: Settings) -> None:
-    """What ends first, the signal or a listener, ends all. The public one last, for it takes the replica with it."""
-    public, *others = listeners
-    if not public.ended.done():
-        replica.draining = True
-        await asyncio.sleep(settings.balancer_seconds)
-        for other in others:
-            await other.stop()
-        public.refuse()
-        await replica.running.drain(settings.drain_seconds)
-        replica.running.cut()
-    for one in (*others, public):
-        await one.stop()
+async def _end(
+    listeners: list[Listener], replica: "Replica", settings: Settings, hurry: "asyncio.Future[None]"
+) -> None:
+    """What ends first, the signal or a listener, ends all."""
+    public = listeners[0]
+    balancer_s, drain_s = settings.balancer_seconds, settings.drain_seconds
+    ending = Ending(listeners, replica.running, replica.log, balancer_s=balancer_s, drain_s=drain_s)
+    try:
+        if not public.ended.done():
+            replica.draining = True
+            await ending.drain(hurry)
+    finally:
+        await ending.stop()
 
 
 def _admin_socket(settings: Settings) -> socket.socket | None:
@@ -85,9 +93,18 @@ def _admin_socket(settings: Settings) -> socket.socket | None:
     return admin_socket
 
 
-async def _signal() -> None:
-    """Waits for SIGTERM or SIGINT."""
-    asked_to_stop = asyncio.Event()
-    for number in (signal.SIGTERM, signal.SIGINT):
-        asyncio.get_running_loop().add_signal_handler(number, asked_to_stop.set)
-    await asked_to_stop.wait()
+class Signals:
+    """SIGTERM and SIGINT: the first asks to stop, another one to hurry. Both are done when they have come."""
+
+    def __init__(self) -> None:
+        loop = asyncio.get_running_loop()
+        self.stop: asyncio.Future[None] = loop.create_future()
+        self.hurry: asyncio.Future[None] = loop.create_future()
+        for number in (signal.SIGTERM, signal.SIGINT):
+            loop.add_signal_handler(number, self._heard)
+
+    def _heard(self) -> None:
+        for told in (self.stop, self.hurry):
+            if not told.done():
+                told.set_result(None)
+                return

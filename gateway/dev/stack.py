@@ -24,7 +24,7 @@ from gateway.dev.process import Child
 from gateway.dev.screen import screen
 from gateway.dev.valkey import EmbeddedValkey
 from gateway.dev.visitor import Visitor
-from gateway.settings import Settings
+from gateway.settings import FILE, Settings
 
 PROBE_WAIT_S = 3.0
 FAKE_WAIT_S = 30.0
@@ -90,6 +90,7 @@ class Stack:
             "PORT": str(port),
             "ADMIN_PORT": str(admin_port),
             "PYTHONUNBUFFERED": "1",
+            **{name + FILE: "" for name in ("REDIS_URL", "DATABASE_URL", "ADMIN_SECRET")},  # they are said above
         }
         self._spawn("worker", ["-m", "gateway", "worker"], env)
         self._spawn("gateway", ["-m", "gateway", "serve"], env)

@@ -3,6 +3,7 @@
 import sys
 import traceback
 from collections.abc import Callable
+from contextlib import suppress
 from pathlib import Path
 from typing import Any, TextIO
 
@@ -27,9 +28,7 @@ class Log:
 
     def surprise(self, event: str, error: BaseException, **fields: Any) -> None:
         """A bug: its type and where it happened, without its message, which may quote what must not be logged."""
-        frames = traceback.extract_tb(error.__traceback__)[-FRAMES_MAX:]
-        where = [f"{Path(frame.filename).name}:{frame.lineno}" for frame in frames]
-        self._write("error", event, {"error": type(error).__name__, "where": where, **fields})
+        self._write("error", event, {**told_of(error), **fields})
 
     def debug(self, event: str, **fields: Any) -> None:
         if self._debug:
@@ -37,4 +36,12 @@ class Log:
 
     def _write(self, level: str, event: str, fields: dict[str, Any]) -> None:
         line = {"at": round(self._clock_s(), 3), "level": level, "event": event, **fields}
-        self._out.write(msgspec.json.encode(line).decode() + "\n")
+        with suppress(OSError):  # nobody reads any more; what it told of goes on
+            self._out.write(msgspec.json.encode(line).decode() + "\n")
+
+
+def told_of(error: BaseException) -> dict[str, Any]:
+    """An error as fields of a line: its type and where it happened, file and line."""
+    frames = traceback.extract_tb(error.__traceback__)[-FRAMES_MAX:]
+    where = [f"{Path(frame.filename).name}:{frame.lineno}" for frame in frames]
+    return {"error": type(error).__name__, "where": where}

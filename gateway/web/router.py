@@ -17,17 +17,25 @@ from gateway.web.rendering import exception_handlers
 Lifespan = Callable[[Litestar], AbstractAsyncContextManager[None]]
 NOWHERE = "/nowhere"
 """no route has this path"""
+PRIVATE = ([ADMIN.strip("/")], ["metrics"])
+"""how the paths begin that only operators ask for"""
+ON_BOTH = (
+    *((method, [path]) for method in ("GET", "HEAD") for path in ("health", "ready")),
+    ("POST", ["v1", "models", "pull"]),  # operators pull too, with the admin secret
+)
+"""method and path of what is there beside it on the operators' port"""
 
 
 class Gateway(Litestar):
-    """The routes. Where the admin API has a port of its own, other ports know nothing of it, not even its methods."""
+    """The routes. Where operators have a port of their own, each port knows nothing of the other's routes, not even
+    their methods."""
 
     def __init__(self, *args: Any, admin_port: int, **kwargs: Any) -> None:
         super().__init__(*args, **kwargs)
         self._admin_port = admin_port
 
     async def __call__(self, scope: Any, receive: Any, send: Any) -> None:
-        if scope["type"] == "http" and is_elsewhere(scope, self._admin_port) and _is_admin(scope["path"]):
+        if self._admin_port and scope["type"] == "http" and not _is_here(scope, self._admin_port):
             scope = {**scope, "path": NOWHERE}
         await super().__call__(scope, receive, send)
 
@@ -58,9 +66,13 @@ def application(
     )
 
 
-def _is_admin(path: str) -> bool:
-    """As Litestar reads paths: empty parts count for nothing."""
-    return next(filter(None, path.split("/")), "") == ADMIN.strip("/")
+def _is_here(scope: Any, admin_port: int) -> bool:
+    """Whether the port that a request came to has its route."""
+    path = [part for part in scope["path"].split("/") if part]  # as Litestar reads paths: empty parts count for nothing
+    private = path[:1] in PRIVATE
+    if is_elsewhere(scope, admin_port):
+        return not private
+    return private or (scope["method"], path) in ON_BOTH
 
 
 def _numbered(new_id: Callable[[], str]) -> Callable[[Any], Any]:

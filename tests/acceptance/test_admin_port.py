@@ -11,6 +11,7 @@ import pytest
 from gateway.dev.fake_faults import Behaviour
 from gateway.dev.fake_ollama import FakeOllama
 from tests.acceptance.conftest import Start
+from tests.acceptance.raw_requests import Raw
 from tests.world import ADMIN_SECRET, World, bearer, chat
 
 SECRET = {"X-Admin-Secret": ADMIN_SECRET}
@@ -43,6 +44,59 @@ async def test_the_admin_api_is_there_and_not_on_the_public_port(
         assert pull.status_code == 404
         answer = await world.http.post(f"{world.url}/v1/chat/completions", json=chat(), headers=bearer(key))
         assert answer.status_code == 200
+
+
+OPERATORS_ALONE = ["/metrics", "/admin/api-keys", "/admin/audit", "/admin"]
+PUBLIC_ALONE = ["/docs", "/redoc", "/openapi.json", "/v1/models", "/v1/models/pull", "/v1/usage", "/api/tags"]
+TRICKS = [
+    "{}",
+    "/{}",
+    "{}/",
+    "//{}//",
+    "{}?x=1",
+    "{percent}",
+    "http://anywhere{}",
+    "{}%2f",
+    "{}//",
+    "{upper}",
+    "/x/..{}",
+]
+"""other spellings of a path; with some of them there is no such route anywhere"""
+
+
+def spelled(trick: str, path: str) -> str:
+    return trick.format(path, percent=f"/%{ord(path[1]):02x}{path[2:]}", upper=path.upper())
+
+
+async def test_no_spelling_of_a_path_leads_to_the_other_ports_routes(
+    start: Start, fake: FakeOllama, admin_port: int
+) -> None:
+    async with start([fake.url], ADMIN_PORT=str(admin_port)) as world:
+        public, operators = Raw(world.url), Raw(f"http://127.0.0.1:{admin_port}")
+        for path in OPERATORS_ALONE:
+            for target in (spelled(trick, path) for trick in TRICKS):
+                for method in ("GET", "POST", "OPTIONS"):
+                    status, body = await public.send(method, target, SECRET)
+                    assert (status, b"gateway_calls" in body) == (404, False), (method, target)
+        for path in ("/metrics", "/admin/api-keys"):
+            for trick in ("{}", "/{}", "{}/", "{percent}", "{}?limit=1" if path != "/metrics" else "{}?x=1"):
+                assert (await operators.send("GET", spelled(trick, path), SECRET))[0] == 200, (path, trick)
+        for path in PUBLIC_ALONE:
+            for target in (spelled(trick, path) for trick in TRICKS):
+                status, _ = await operators.send("GET", target, SECRET)
+                assert status == 404, target
+        for method, path in (
+            ("GET", "/"),
+            ("POST", "/v1/chat/completions"),
+            ("POST", "/api/chat"),
+            ("DELETE", "/ready"),
+        ):
+            assert (await operators.send(method, path, SECRET))[0] == 404, path
+        for path in ("/health", "/ready"):
+            for port in (public, operators):
+                assert (await port.send("GET", path, {}))[0] == 200
+        status, said = await operators.send("POST", "/v1/models/pull", SECRET, b"{}")
+        assert (status, b"model" in said) == (400, True), "operators pull here"
 
 
 async def test_sigterm_lets_running_calls_end_and_ends_both(start: Start, fake: FakeOllama, admin_port: int) -> None:

@@ -274,8 +274,10 @@ def fake_url() -> Iterator[str]:
         process.terminate()
 
 
-async def test_servers_that_are_given_are_used(place: Place, fake_url: str, redis_url: str, database_url: str) -> None:
-    given = {"REDIS_URL": redis_url, "DATABASE_URL": database_url, "ADMIN_SECRET": "a secret for this test"}
+async def test_servers_that_are_given_are_used(
+    place: Place, fake_url: str, redis_url: str, empty_database_url: str
+) -> None:
+    given = {"REDIS_URL": redis_url, "DATABASE_URL": empty_database_url, "ADMIN_SECRET": "a secret for this test"}
     up = place.up(**given, OLLAMA_BASE_URL=f"{NOBODY_HERE},{fake_url}")
     screen = up.screen()
     assert "a secret for this test" in screen and "FAKE" not in screen

@@ -33,7 +33,7 @@ async def test_every_surface_is_told_by_its_name(world: World) -> None:
 async def test_the_pepper_changes_the_hash_of_an_address(start: Start, fake: FakeOllama) -> None:
     async with start([fake.url]) as world:
         key = await world.create_key()
-        url = await world.add_replica(KEY_PEPPER="p" * 32, KEY_PEPPER_PREVIOUS="")
+        url = await world.add_replica(KEY_PEPPER="another pepper of this test alone", KEY_PEPPER_PREVIOUS="")
         await world.ready()
         for one in (world.url, url):
             await world.http.post(f"{one}/v1/chat/completions", headers=bearer(key), json=chat())
