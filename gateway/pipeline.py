@@ -61,7 +61,7 @@ class Pipeline:
         bill = tally.bill(self._clock_ms())
         await self._leases.close(call, bill)
         _finish(out, renderer, failure)
-        self._observer.ended(call, bill)
+        self._observer.ended(call, out.admission, bill)
 
     async def _relay(self, call: Call, admission: Admission, renderer: Renderer, tally: Tally, out: Outbox) -> None:
         """The answer into `out`; its end into `out.last`, which is sent when the call is settled.

@@ -1,6 +1,6 @@
 """What the pipeline and the web need of the world.
 
-Adapters satisfy these by shape; `app.py` alone constructs them, tests pass fakes that keep the same contract tests.
+Adapters satisfy these by shape; `app.py` constructs them, tests pass fakes that keep the same contract tests.
 """
 
 from collections.abc import AsyncGenerator, AsyncIterator, Callable, Iterable, Sequence
@@ -166,13 +166,13 @@ class Library(Protocol):
 class Observer(Protocol):
     """Hears of every request, for logs and metrics. Never waits and never raises."""
 
-    def refused(self, endpoint: str, call_id: str, error: GatewayError) -> None:
-        """Nothing was admitted, nothing is charged."""
+    def refused(self, endpoint: str, call_id: str, error: GatewayError, call: Call | None = None) -> None:
+        """Nothing was admitted, nothing is charged. `call`: what it would have been, when it was read that far."""
 
     def admitted(self, call: Call, admission: Admission) -> None:
         """A call was let in, perhaps only because its limits are in shadow."""
 
-    def ended(self, call: Call, bill: Bill) -> None:
+    def ended(self, call: Call, admission: Admission, bill: Bill) -> None:
         """An admitted call is settled, or will be."""
 
     def surprised(self, call: Call, error: Exception) -> None:

@@ -160,13 +160,13 @@ class FakeObserver:
         self.bills: list[Bill] = []
         self.surprises: list[Exception] = []
 
-    def refused(self, endpoint: str, call_id: str, error: GatewayError) -> None:
+    def refused(self, endpoint: str, call_id: str, error: GatewayError, call: Call | None = None) -> None:
         self.refusals.append(error)
 
     def admitted(self, call: Call, admission: Admission) -> None:
         pass
 
-    def ended(self, call: Call, bill: Bill) -> None:
+    def ended(self, call: Call, admission: Admission, bill: Bill) -> None:
         self.bills.append(bill)
 
     def surprised(self, call: Call, error: Exception) -> None:
@@ -215,7 +215,7 @@ class FakeFleet:
         self.asked += 1
         self.caps.append(output_tokens_max)
         tally.backend = "node"
-        tally.sent()
+        tally.sent(0)
         if self.asked > self.fails_after:
             self.left += 1
             raise BackendBusy

@@ -27,7 +27,7 @@ class Lag:
         return min((ms for ms in found if ms is not None), default=None)
 
     async def _look(self, shard: int, now_ms: int) -> int:
-        stream = keyspace.usage(shard)
+        stream, dead = keyspace.usage(shard), keyspace.usage_dead(shard)
         events = int(await self._redis.call("XLEN", stream))
         oldest_ms = await self._oldest_ms(stream)
         self._metrics.backlog(
@@ -35,13 +35,18 @@ class Lag:
             events=events,
             pending=await self._pending(stream),
             lag_s=0.0 if oldest_ms is None else max(0, now_ms - oldest_ms) / 1000,
-            dead=int(await self._redis.call("XLEN", keyspace.usage_dead(shard))),
+            dead=int(await self._redis.call("XLEN", dead)),
+            size_bytes=await self._bytes(stream) + await self._bytes(dead),
         )
         return events
 
     async def _oldest_ms(self, stream: str) -> int | None:
         page = await self._redis.call("XRANGE", stream, "-", "+", "COUNT", 1)
         return _added_ms(page[0][0]) if page else None
+
+    async def _bytes(self, stream: str) -> int:
+        """As backlog.lua weighs it."""
+        return int(await self._redis.call("MEMORY", "USAGE", stream) or 0)
 
     async def _pending(self, stream: str) -> int:
         try:

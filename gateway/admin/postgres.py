@@ -5,6 +5,7 @@ statement that outlives one, and every setting is local to it. asyncpg's excepti
 (these values, now and ever) or `StoreUnavailable` (not now).
 """
 
+import time
 from collections.abc import AsyncIterator, Iterator
 from contextlib import asynccontextmanager, contextmanager
 from typing import Any, TypeAlias
@@ -14,6 +15,7 @@ from asyncpg.pool import Pool, PoolConnectionProxy
 
 import sql
 from gateway.errors import BadRequest, SchemaMissing, StoreUnavailable
+from gateway.telemetry.stores import StoreMetrics
 
 Connection: TypeAlias = "PoolConnectionProxy[asyncpg.Record]"
 
@@ -34,7 +36,11 @@ class Refused(Exception):
 
 
 async def open_pool(
-    database_url: str, *, connections_max: int = CONNECTIONS_MAX, statement_s_max: float = STATEMENT_S_MAX
+    database_url: str,
+    *,
+    connections_max: int = CONNECTIONS_MAX,
+    statement_s_max: float = STATEMENT_S_MAX,
+    metrics: StoreMetrics | None = None,
 ) -> "Postgres":
     """A pool that connects when it is first used, so whoever opens it may start while Postgres is down."""
     pool = await asyncpg.create_pool(
@@ -46,14 +52,20 @@ async def open_pool(
         timeout=CONNECT_S_MAX,
         command_timeout=statement_s_max + REPLY_GRACE_S,
     )
-    return Postgres(pool, statement_s_max)
+    return Postgres(pool, statement_s_max, metrics)
 
 
 class Postgres:
     """Bounded transactions on a pool."""
 
-    def __init__(self, pool: "Pool[asyncpg.Record]", statement_s_max: float = STATEMENT_S_MAX) -> None:
+    def __init__(
+        self,
+        pool: "Pool[asyncpg.Record]",
+        statement_s_max: float = STATEMENT_S_MAX,
+        metrics: StoreMetrics | None = None,
+    ) -> None:
         self._pool = pool
+        self._metrics = metrics
         self._bounds = (str(round(statement_s_max * 1000)), str(round(LOCK_S_MAX * 1000)))
         self._acquire_s_max = CONNECT_S_MAX + statement_s_max
 
@@ -63,7 +75,7 @@ class Postgres:
 
         When the connection is lost during the commit it is unknown whether it happened.
         """
-        with translated():
+        with self._timed(), translated():
             async with self._pool.acquire(timeout=self._acquire_s_max) as connection, connection.transaction():
                 await connection.execute(sql.queries()["bound_transaction"], *self._bounds)
                 yield connection
@@ -84,6 +96,19 @@ class Postgres:
                 return await connection.fetch(sql.queries()[name], *args)
         except Refused:
             return []
+
+    @contextmanager
+    def _timed(self) -> Iterator[None]:
+        """Refused values are an answer; a block that fails for reasons of its own is not Postgres' failure either."""
+        began_s, failed = time.monotonic(), False
+        try:
+            yield
+        except StoreUnavailable:
+            failed = True
+            raise
+        finally:
+            if self._metrics:
+                self._metrics.postgres(time.monotonic() - began_s, failed=failed)
 
     async def close(self) -> None:
         """Ends idle connections now and busy ones by force."""

@@ -1,7 +1,7 @@
 """One exchange with one backend, over aiohttp: connect, first byte, idle and total time apart.
 
 aiohttp and not httpx here: httpx scans its whole pool on every request and loses connections to cancellations
-(reference: performance 3a, reliability finding 5). Only our own headers go upstream; none come back.
+(reference: performance 3a, reliability finding 5). Only our own headers and the trace's go upstream; none come back.
 """
 
 import asyncio
@@ -14,6 +14,7 @@ import aiohttp
 from msgspec import Struct
 
 from gateway.core.fleet import Node
+from gateway.core.trace import Trace
 from gateway.dialects import ollama_faults
 from gateway.errors import BackendFault, BackendTimeout, BackendUnreachable, StreamBroken
 
@@ -49,6 +50,7 @@ class Sending(Struct, kw_only=True):
     path: str
     body: bytes
     on_sent: Callable[[], None]
+    trace: Trace | None = None
     first_byte_s: float = 0.0
     deadline: asyncio.Timeout | None = None
     reused: bool = False
@@ -152,7 +154,7 @@ class OllamaClient:
             response = await self._session.post(
                 node.url + sending.path,
                 data=sending.body,
-                headers={"Authorization": f"Bearer {node.bearer}"} if node.bearer else None,
+                headers=_headers(sending),
                 ssl=self._trust(node.ca_pem),
                 allow_redirects=False,
                 trace_request_ctx=sending,
@@ -190,6 +192,14 @@ def _follows_sending() -> aiohttp.TraceConfig:
     config.on_connection_reuseconn.append(reused)
     config.on_request_headers_sent.append(sent)
     return config
+
+
+def _headers(sending: Sending) -> dict[str, str] | None:
+    """Those that not every request has."""
+    trace = sending.trace.headers() if sending.trace else None
+    if not sending.node.bearer:
+        return trace
+    return {"Authorization": f"Bearer {sending.node.bearer}", **(trace or {})}
 
 
 async def _check(response: aiohttp.ClientResponse) -> None:

@@ -199,7 +199,13 @@ class Pool:
             thinks=model.thinks,
             context_tokens=seat.context_tokens,
         )
-        return Sending(node=node, path=call.upstream.path, body=body, on_sent=tally.sent)
+        return Sending(
+            node=node,
+            path=call.upstream.path,
+            body=body,
+            trace=call.trace,
+            on_sent=lambda: tally.sent(self._clock_ms()),
+        )
 
     def _judged(self, seat: Seat, error: GatewayError) -> Verdict:
         """What a failure says of the backend. One that answers at all can be reached; a load may take its time. That a

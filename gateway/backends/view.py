@@ -84,6 +84,10 @@ class FleetView:
     def backend(self, name: str) -> Backend | None:
         return self._backends.get(name)
 
+    def has_model(self, model: str) -> bool:
+        """Whether a node has, or had when it was last asked, the model of that canonical name."""
+        return any(model in backend.models for backend in self._backends.values())
+
     def breakers(self) -> dict[str, dict[str, Breaker]]:
         """By backend, then by model or WHOLE_NODE. Those that are not there are as new."""
         return {name: dict(found) for name, found in self._breakers.items() if found}

@@ -7,6 +7,7 @@ from msgspec.structs import replace
 
 from gateway.core.keys import Credential
 from gateway.core.limits import Estimate
+from gateway.core.trace import Trace
 from gateway.core.usage import Detail
 
 
@@ -62,6 +63,10 @@ class Call(Struct, frozen=True, kw_only=True):
     end_user: str = ""
     wait_ms_max: int | None = None
     """how long it may wait for a backend, if the client says"""
+    body_ms: int = 0
+    """how long its body took to arrive, which is the client's time"""
+    trace: Trace | None = None
+    """that the call is part of"""
     further: tuple[Upstream, ...] = ()
     """asked after `upstream`, one after the other: the other prompts of a list of them"""
 
@@ -107,6 +112,7 @@ class Admission(Struct, frozen=True):
     """why it would have been refused, were its limits not in shadow"""
     weight: int = 1
     """of its key in the waiting line"""
+    team_id: str = ""
 
 
 class Queued(Struct, frozen=True):
@@ -124,6 +130,14 @@ class Trip(Struct, frozen=True):
     upstream_ms: int
 
 
+class Course(Struct, frozen=True):
+    """How a call came to the backend that answered it first: ms from its arrival until it was sent there, and how many
+    of them it had waited for slots."""
+
+    sent_ms: int
+    waited_ms: int
+
+
 class Bill(Struct, frozen=True, kw_only=True):
     """What a call came to. Redis knows the price of its admission, and charges it when the call is to be `paid`."""
 
@@ -134,6 +148,8 @@ class Bill(Struct, frozen=True, kw_only=True):
     whole: bool
     """whether the answer ended by itself, so that its length says something about others"""
     detail: Detail
+    course: Course | None = None
+    """None: no backend was given it"""
 
 
 class ModelLevels(Struct, frozen=True):

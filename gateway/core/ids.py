@@ -3,6 +3,11 @@
 ENTROPY_BYTES = 10
 
 
+def unix_ms(call_id: str) -> int:
+    """When a UUIDv7 was made."""
+    return int(call_id[:8] + call_id[9:13], 16)
+
+
 def uuid7(unix_ms: int, entropy: bytes) -> str:
     """A UUIDv7 as text, from milliseconds since 1970 and 10 random bytes."""
     number = (unix_ms & (1 << 48) - 1) << 80 | int.from_bytes(entropy, "big")

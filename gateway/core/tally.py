@@ -13,9 +13,9 @@ that no table takes. The client is told the figures of the bill.
 from msgspec import Struct
 from msgspec.structs import replace
 
-from gateway.core.call import Bill, Call
+from gateway.core.call import Bill, Call, Course
 from gateway.core.limits import tokens_expected
-from gateway.core.usage import ATTEMPTS_MAX, DURATION_MS_MAX, TOKENS_MAX, Detail, Tried
+from gateway.core.usage import ATTEMPTS_MAX, DURATION_MS_MAX, OK, TOKENS_MAX, Detail, Tried
 from gateway.errors import CallAbandoned, Draining, KeyRevoked
 
 NS_PER_MS = 1_000_000
@@ -57,6 +57,7 @@ class Tally:
         "_attempts",
         "_call",
         "_counts",
+        "_course",
         "_done",
         "_end",
         "_first_token_ms",
@@ -74,9 +75,10 @@ class Tally:
         self._call = call
         self._attempts: list[Tried] = []
         self._counts: Counts | None = None
+        self._course: Course | None = None
         self._done = 0
         """answers that are complete: a list of prompts has several"""
-        self._end: tuple[str, int] = ("ok", 200)
+        self._end: tuple[str, int] = (OK, 200)
         self._first_token_ms = 0
         self._output_tokens_max = call.estimate.output_max
         self._said = Counts()
@@ -95,13 +97,17 @@ class Tally:
         """How many tokens the answer may have."""
         self._output_tokens_max = output_tokens_max
 
-    def sent(self) -> None:
+    def sent(self, now_ms: int) -> None:
         """A backend has the prompt now, or the next one of several, so it is being worked on."""
+        if not self._done:
+            self._course = Course(now_ms - self._call.began_ms, self.waited_ms)
         parts = 1 + len(self._call.further)
         self.prompt_tokens = self._call.estimate.prompt_expected * (self._done + 1) // parts
 
     def failed(self, attempt: Tried) -> None:
         """A try has failed, and another one follows."""
+        if not self._done:
+            self._course = None
         if len(self._attempts) < ATTEMPTS_MAX:
             self._attempts.append(attempt)
 
@@ -147,7 +153,7 @@ class Tally:
 
     def bill(self, now_ms: int) -> Bill:
         status, _ = self._end
-        if status == "ok" and self._counts:
+        if status == OK and self._counts:
             return self._bill(self._counts, now_ms, paid=True, whole=not self._counts.estimated)
         if status == CallAbandoned.code or (status in CUT_BY_US and self.completion_tokens):
             seen = Counts(prompt_tokens=self.prompt_tokens, completion_tokens=self.completion_tokens, estimated=True)
@@ -162,6 +168,7 @@ class Tally:
             estimated=counts.estimated,
             whole=whole,
             detail=self._detail(counts, now_ms),
+            course=self._course,
         )
 
     def _detail(self, counts: Counts, now_ms: int) -> Detail:

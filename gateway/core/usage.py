@@ -20,6 +20,8 @@ AT_MS_END = 2**42
 DURATION_MS_MAX = 2**31 - 1
 STREAM_BYTES_MAX = 256 * 2**20
 """of the events of all shards, where the settings say nothing else; beyond it no new call is let in"""
+OK = "ok"
+"""the status of a call that went well"""
 ATTEMPTS_MAX = 32
 """failed tries that a row tells of"""
 _KEY_ID = re.compile(r"[0-9A-Za-z]{1,64}", re.ASCII)
@@ -43,7 +45,7 @@ class Detail(Struct, frozen=True, kw_only=True, omit_defaults=True):
     model: str = ""
     endpoint: str = ""
     backend: str = ""
-    status: str = "ok"
+    status: str = OK
     """ok, client_gone, or the `code` of the error that ended the call"""
     http_status: int = 200
     streamed: bool = False

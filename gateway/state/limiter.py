@@ -101,7 +101,8 @@ class RedisLimiter:
         levels = levels_of(reply[6:12])
         if not granted:
             raise refusal(reason.decode(), whose.decode(), wait_ms, levels)
-        return Admission(at_ms, output_tokens_max, levels, reply[12].decode(), reply[13])
+        team = self._teams.of(key_id)
+        return Admission(at_ms, output_tokens_max, levels, reply[12].decode(), reply[13], team)
 
     async def void(self, call: Call) -> None:
         """Undo an admission whose reply was lost; does nothing when there was none."""

@@ -24,6 +24,10 @@ class Teams:
         self._shards = shards
         self._of: dict[str, str] = {}
 
+    def of(self, key_id: str) -> str:
+        """The team as it was told last; "": none, or nobody has asked."""
+        return self._of.get(key_id, "")
+
     async def ask(self, key_id: str, call: Callable[[list[str], str], Awaitable[Any]]) -> list[Any]:
         """The reply of `call(owners' names, team)`, made with the right team.
 
@@ -31,7 +35,7 @@ class Teams:
         """
         names = KeyNames(key_id, self._shards).all()
         for _ in range(TRIES_MAX):
-            team = self._of.get(key_id, "")
+            team = self.of(key_id)
             reply: list[Any] = await call(names + (TeamNames(team, self._shards).all() if team else []), team)
             if reply[0] != OTHER_TEAM:
                 return reply

@@ -23,7 +23,7 @@ class BackendObserver:
                 self._log.warning("backend_version", backend=backend.name, version=backend.version, warning=warning)
 
     def placed(self, backend: str, model: str, waited_ms: int, *, cached: bool) -> None:
-        self._metrics.wait_seconds.labels(model).observe(waited_ms / 1000)
+        self._metrics.wait_seconds.observe(waited_ms / 1000, model)
         self._metrics.affinity.labels(str(cached).lower()).inc()
 
     def retried(self, code: str) -> None:

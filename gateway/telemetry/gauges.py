@@ -2,9 +2,10 @@
 
 from collections.abc import Iterable, Mapping, Sequence
 
-from prometheus_client import Counter, Histogram
+from prometheus_client import Counter
 
 from gateway.core.routing import WHOLE_NODE, Backend
+from gateway.telemetry.conventions import OTHER
 from gateway.telemetry.metrics import Metrics
 
 
@@ -19,11 +20,13 @@ def take(metrics: Metrics, backends: Sequence[Backend], depths: Mapping[str, int
     for model, depth in depths.items():
         metrics.waiting.labels(model).set(depth)
     names = {backend.name for backend in backends}
-    models = {model for backend in backends for model in backend.models} | {WHOLE_NODE}
+    models = {model for backend in backends for model in backend.models} | {WHOLE_NODE, OTHER}
     for counter in (metrics.backend_calls, metrics.ejections, metrics.recycled):
         _forget(counter, "backend", names)
         _forget(counter, "model", models)
-    _forget(metrics.wait_seconds, "model", models)
+    metrics.wait_seconds.keep("model", models)
+    for seen in (metrics.request_seconds, metrics.first_token_seconds, metrics.output_token_seconds, metrics.tokens):
+        seen.keep("gen_ai_request_model", models)
 
 
 def _take(metrics: Metrics, backend: Backend) -> None:
@@ -36,7 +39,7 @@ def _take(metrics: Metrics, backend: Backend) -> None:
         metrics.backend_ejected.labels(backend.name, model).set(1)
 
 
-def _forget(metric: Counter | Histogram, label: str, present: Iterable[str]) -> None:
+def _forget(metric: Counter, label: str, present: Iterable[str]) -> None:
     """Drop what is counted of things that the fleet does not have any more."""
     counted = {sample.labels[label] for found in metric.collect() for sample in found.samples}
     for gone in counted - set(present):

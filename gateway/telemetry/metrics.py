@@ -1,17 +1,36 @@
 """Every metric of a replica, with its help text. Labels are bounded: never a key, an address or a client's own text."""
 
-from prometheus_client import CollectorRegistry, Counter, Gauge, Histogram, generate_latest
+from prometheus_client import CollectorRegistry, Counter, Gauge, generate_latest
+
+from gateway.telemetry import conventions
+from gateway.telemetry.histogram import Histogram
+from gateway.telemetry.info import tell_version
+from gateway.telemetry.stores import StoreMetrics
 
 CONTENT_TYPE = "text/plain; version=0.0.4; charset=utf-8"
-_SECONDS = (0.005, 0.01, 0.025, 0.05, 0.1, 0.25, 0.5, 1, 2.5, 5, 10, 30, 60, 120, 300, 600)
+_WAIT_SECONDS = (0.005, 0.01, 0.025, 0.05, 0.1, 0.25, 0.5, 1, 2.5, 5, 10, 30, 60, 120, 300, 600)
+_OWN_SECONDS = (0.001, 0.002, 0.003, 0.005, 0.0075, 0.01, 0.015, 0.025, 0.05, 0.1, 0.25, 0.5, 1)
+_OF_A_MODEL = ("gen_ai_operation_name", "gen_ai_request_model")
 
 
 class Metrics:
     """One registry for each replica; nothing is registered at import."""
 
-    def __init__(self) -> None:
+    def __init__(self, version: str = "") -> None:
         registry = CollectorRegistry()
         self.registry = registry
+        self._of_calls(registry)
+        self._of_answers(registry)
+        self._of_backends(registry)
+        self.stores = StoreMetrics(registry)
+        self.loop_lag = Gauge(
+            "gateway_loop_lag_seconds",
+            "The longest that the event loop was busy with one thing, in the last 30 to 60 seconds.",
+            registry=registry,
+        )
+        tell_version(registry, version)
+
+    def _of_calls(self, registry: CollectorRegistry) -> None:
         self.calls = Counter(
             "gateway_calls", "Calls that ended, by endpoint and status.", ["endpoint", "status"], registry=registry
         )
@@ -24,23 +43,6 @@ class Metrics:
             ["reason"],
             registry=registry,
         )
-        self.tokens = Counter(
-            "gateway_tokens", "Tokens of ended calls; kind is prompt or completion.", ["kind"], registry=registry
-        )
-        self.call_seconds = Histogram(
-            "gateway_call_seconds",
-            "From the request's arrival to the end of the answer.",
-            ["endpoint"],
-            buckets=_SECONDS,
-            registry=registry,
-        )
-        self.first_token_seconds = Histogram(
-            "gateway_first_token_seconds",
-            "From the request's arrival to the first token of a streamed answer.",
-            ["endpoint"],
-            buckets=_SECONDS,
-            registry=registry,
-        )
         self.running = Gauge("gateway_running_calls", "Calls that run on this replica now.", registry=registry)
         self.unsettled = Gauge(
             "gateway_unsettled_calls", "Ended calls that wait for Redis to be settled.", registry=registry
@@ -49,7 +51,7 @@ class Metrics:
             "gateway_wait_seconds",
             "How long calls waited for a slot of a backend, by model.",
             ["model"],
-            buckets=_SECONDS,
+            buckets=_WAIT_SECONDS,
             registry=registry,
         )
         self.retries = Counter(
@@ -62,7 +64,43 @@ class Metrics:
             ["hit"],
             registry=registry,
         )
-        self._of_backends(registry)
+
+    def _of_answers(self, registry: CollectorRegistry) -> None:
+        """Named and measured as OpenTelemetry's conventions for generative AI have it."""
+        self.request_seconds = Histogram(
+            "gen_ai_server_request_duration_seconds",
+            "From a call's arrival to the end of its answer; error_type is the error's code, or client_gone.",
+            [*_OF_A_MODEL, "error_type"],
+            buckets=conventions.REQUEST_SECONDS,
+            registry=registry,
+        )
+        self.first_token_seconds = Histogram(
+            "gen_ai_server_time_to_first_token_seconds",
+            "From a call's arrival to the first token of its answer; of good answers that came token by token.",
+            _OF_A_MODEL,
+            buckets=conventions.FIRST_TOKEN_SECONDS,
+            registry=registry,
+        )
+        self.output_token_seconds = Histogram(
+            "gen_ai_server_time_per_output_token_seconds",
+            "Between tokens of an answer, on average after its first; of good answers that came token by token.",
+            _OF_A_MODEL,
+            buckets=conventions.OUTPUT_TOKEN_SECONDS,
+            registry=registry,
+        )
+        self.tokens = Histogram(
+            "gen_ai_client_token_usage",
+            "Tokens of a call as they are charged; gen_ai_token_type is input or output.",
+            [*_OF_A_MODEL, "gen_ai_token_type"],
+            buckets=conventions.TOKENS,
+            registry=registry,
+        )
+        self.own_seconds = Histogram(
+            "gateway_overhead_seconds",
+            "From a request's last byte until it was sent to a backend, without placement and the wait for a slot.",
+            buckets=_OWN_SECONDS,
+            registry=registry,
+        )
 
     def _of_backends(self, registry: CollectorRegistry) -> None:
         """What is said of single backends; `telemetry/gauges.py` takes away what is said of those that are gone."""

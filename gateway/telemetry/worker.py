@@ -3,9 +3,12 @@
 from collections.abc import Mapping
 from typing import get_args
 
-from prometheus_client import CollectorRegistry, Counter, Gauge, Histogram, generate_latest
+from prometheus_client import CollectorRegistry, Counter, Gauge, generate_latest
 
 from gateway.core.books import What
+from gateway.telemetry.histogram import Histogram
+from gateway.telemetry.info import tell_version
+from gateway.telemetry.stores import StoreMetrics
 
 _SECONDS = (0.005, 0.01, 0.025, 0.05, 0.1, 0.25, 0.5, 1, 2.5, 5, 10)
 
@@ -13,7 +16,7 @@ _SECONDS = (0.005, 0.01, 0.025, 0.05, 0.1, 0.25, 0.5, 1, 2.5, 5, 10)
 class WorkerMetrics:
     """One registry for each worker; nothing is registered at import. What is said of a shard, every worker says."""
 
-    def __init__(self) -> None:
+    def __init__(self, version: str = "") -> None:
         registry = CollectorRegistry()
         self.registry = registry
         self.rows = Counter("gateway_worker_rows", "Usage rows that this worker inserted.", registry=registry)
@@ -49,6 +52,8 @@ class WorkerMetrics:
         )  # fmt: skip
         self._of_shards(registry)
         self._of_books(registry)
+        self.stores = StoreMetrics(registry)
+        tell_version(registry, version)
 
     def _of_shards(self, registry: CollectorRegistry) -> None:
         self.stream_events = Gauge(
@@ -65,6 +70,15 @@ class WorkerMetrics:
             "gateway_worker_dead_events", "Events in usage:dead, for an operator to look at.", ["shard"],
             registry=registry,
         )  # fmt: skip
+        self.stream_bytes = Gauge(
+            "gateway_worker_stream_bytes", "Memory that a shard's events take in Redis, dead ones too.", ["shard"],
+            registry=registry,
+        )  # fmt: skip
+        self.stream_bytes_max = Gauge(
+            "gateway_worker_stream_bytes_max",
+            "Beyond so many of a shard no new call of its keys is let in: its share of USAGE_STREAM_BYTES_MAX.",
+            registry=registry,
+        )
 
     def _of_books(self, registry: CollectorRegistry) -> None:
         self.differences = Gauge(
@@ -87,11 +101,12 @@ class WorkerMetrics:
         self.batches.inc()
         self.batch_seconds.observe(seconds)
 
-    def backlog(self, shard: int, *, events: int, pending: int, lag_s: float, dead: int) -> None:
+    def backlog(self, shard: int, *, events: int, pending: int, lag_s: float, dead: int, size_bytes: int) -> None:
         self.stream_events.labels(shard).set(events)
         self.pending_events.labels(shard).set(pending)
         self.lag_seconds.labels(shard).set(lag_s)
         self.dead_events.labels(shard).set(dead)
+        self.stream_bytes.labels(shard).set(size_bytes)
 
     def compared(self, differences: Mapping[str, int], whole_at_s: float | None) -> None:
         """How many differences of each kind were found. `whole_at_s`: unix time, when all was compared; None: not all

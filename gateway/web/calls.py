@@ -5,12 +5,13 @@ does not close what it streams when the client leaves (reference: performance 3c
 """
 
 import asyncio
-from collections.abc import Callable
+from collections.abc import Callable, Iterable
 from typing import Any
 
 from msgspec import Struct
 
 from gateway.core.call import Call
+from gateway.core.trace import Trace
 from gateway.dialects.asked import Asked, Dialect
 from gateway.dialects.policy import Policy
 from gateway.errors import CallAbandoned, GatewayError, MethodNotAllowed, Overloaded
@@ -28,7 +29,8 @@ RUNNING_CALLS_MAX = 20_000
 
 
 class CallDeps(Struct, frozen=True, kw_only=True):
-    """What the hot routes need. Clocks: monotonic milliseconds and unix seconds; `new_id` makes a call id."""
+    """What the hot routes need. Clocks: monotonic milliseconds and unix seconds; `new_id` makes a call id, `trace` the
+    context of a request with these headers."""
 
     pipeline: Pipeline
     fleet: Fleet
@@ -38,6 +40,7 @@ class CallDeps(Struct, frozen=True, kw_only=True):
     clock_s: Callable[[], float]
     new_id: Callable[[], str]
     observer: Observer
+    trace: Callable[[Iterable[tuple[bytes, bytes]]], Trace | None]
     intake: body.Intake
     policy: Policy
     beat_s: float
@@ -70,7 +73,7 @@ class CallEndpoint:
             watcher.cancel()
             out.leave()
             if out.refusal and not out.admission:
-                deps.observer.refused(self.endpoint, call_id, out.refusal)
+                deps.observer.refused(self.endpoint, call_id, out.refusal, call)
 
     async def _read(
         self, deps: CallDeps, scope: Any, receive: Any, call_id: str, began_ms: int, model: str | None
@@ -80,6 +83,8 @@ class CallEndpoint:
         if len(deps.running) >= RUNNING_CALLS_MAX:
             raise Overloaded
         credential, source = deps.door.presented(scope)
+        patience_ms = wait_ms_max(scope["headers"])
+        data = await deps.intake.read(receive, scope["headers"])
         origin = Origin(
             id=call_id,
             credential=credential,
@@ -88,9 +93,11 @@ class CallEndpoint:
             endpoint=self.endpoint,
             dialect=self._dialect.name,
             began_ms=began_ms,
-            wait_ms_max=wait_ms_max(scope["headers"]),
+            wait_ms_max=patience_ms,
+            body_ms=deps.clock_ms() - began_ms,
+            trace=deps.trace(scope["headers"]),
         )
-        asked = body.decoded(await deps.intake.read(receive, scope["headers"]), self._dialect.parse)
+        asked = body.decoded(data, self._dialect.parse)
         spelling = model or intent.spelling(deps.fleet, self._dialect, asked)
         return intent.call(deps.policy, origin, asked, intent.meant(deps.fleet, spelling)), asked
 

@@ -12,6 +12,7 @@ from gateway.core.call import Call, PromptSize
 from gateway.core.fleet import Alias
 from gateway.core.keys import Credential
 from gateway.core.limits import Estimate
+from gateway.core.trace import Trace
 from gateway.dialects.asked import Asked, Dialect
 from gateway.dialects.policy import Policy
 from gateway.errors import ModelMissing, ModelNotFound, NoBackend
@@ -31,6 +32,8 @@ class Origin(Struct, frozen=True, kw_only=True):
     dialect: str = ""
     began_ms: int
     wait_ms_max: int | None = None
+    body_ms: int = 0
+    trace: Trace | None = None
 
 
 class Meant(Struct, frozen=True):
@@ -85,6 +88,8 @@ def call(policy: Policy, origin: Origin, asked: Asked, wish: Meant) -> Call:
         began_ms=origin.began_ms,
         end_user=asked.end_user.replace("\0", "")[:END_USER_CHARS_MAX],
         wait_ms_max=origin.wait_ms_max,
+        body_ms=origin.body_ms,
+        trace=origin.trace,
     )
 
 

@@ -193,7 +193,7 @@ async def test_a_lease_is_renewed_every_so_often_and_every_so_many_tokens(world:
     await world.leases._renew_due()
     assert world.limiter.done == []
     tally.backend = "node"
-    tally.sent()
+    tally.sent(0)
     for _ in range(RENEW_TOKENS):
         tally.saw_token(1)
     await world.leases._renew_due()

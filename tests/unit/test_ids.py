@@ -5,6 +5,7 @@ from uuid import RFC_4122, UUID
 from hypothesis import given
 from hypothesis import strategies as st
 
+from gateway.core import ids
 from gateway.core.ids import ENTROPY_BYTES, uuid7
 
 TIME_MS = st.integers(0, 2**48 - 1)
@@ -16,6 +17,7 @@ def test_version_variant_and_time_are_in_place(unix_ms: int, entropy: bytes) -> 
     text = uuid7(unix_ms, entropy)
     one = UUID(text)
     assert (str(one), one.version, one.variant, one.int >> 80) == (text, 7, RFC_4122, unix_ms)
+    assert ids.unix_ms(text) == unix_ms
 
 
 @given(TIME_MS, TIME_MS, ENTROPY, ENTROPY)

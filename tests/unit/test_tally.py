@@ -7,9 +7,10 @@ from hypothesis import example, given
 from hypothesis import strategies as st
 
 from gateway.core import usage
-from gateway.core.call import Bill
+from gateway.core.call import Bill, Course
 from gateway.core.pricing import MICRO
 from gateway.core.tally import SYSTEM_TOKENS_MAX, Counts, Tally, if_lost
+from gateway.core.usage import Tried
 from gateway.dialects.ollama import GenerateRequest
 from gateway.errors import (
     BackendFault,
@@ -29,7 +30,7 @@ COUNTS = Counts(prompt_tokens=11, completion_tokens=22, load_ns=7_000_000, finis
 
 def sent(tally: Tally) -> None:
     tally.backend = "node"
-    tally.sent()
+    tally.sent(0)
 
 
 def seen(tally: Tally) -> None:
@@ -112,7 +113,7 @@ def test_only_an_answer_that_the_backend_has_counted_whole_says_how_long_answers
 def test_times_are_counted_from_the_beginning_of_the_call() -> None:
     tally = Tally(call(began_ms=1_000))
     tally.backend = "node"
-    tally.sent()
+    tally.sent(0)
     tally.saw_token(1_040)
     tally.saw_token(1_050)
     tally.completed(COUNTS)
@@ -189,7 +190,7 @@ def several(tally: Tally, *counts: Counts) -> Counts:
     """The sum that a list of prompts is billed."""
     total = Counts()
     for one in counts:
-        tally.sent()
+        tally.sent(0)
         seen(tally)
         total = tally.completed(one)
     return total
@@ -206,8 +207,24 @@ def test_the_answers_to_a_list_of_prompts_are_billed_as_one() -> None:
 
 def test_of_a_list_of_prompts_only_those_that_were_sent_are_charged_to_a_client_that_leaves() -> None:
     tally = Tally(call(further=(GenerateRequest(prompt="x"),)))
-    tally.sent()
+    tally.sent(0)
     assert tally.prompt_tokens == 5
     tally.completed(COUNTS)
-    tally.sent()
+    tally.sent(0)
     assert tally.prompt_tokens == 10
+
+
+def test_the_bill_tells_when_the_backend_that_answered_was_given_the_first_prompt() -> None:
+    tally = Tally(call(began_ms=100, further=(GenerateRequest(prompt="x"),)))
+    assert tally.bill(200).course is None
+    tally.waited_ms = 20
+    tally.sent(130)
+    tally.failed(Tried("a", "backend_timeout", 20, 5))
+    assert tally.bill(200).course is None, "the backend that was given it has failed"
+    tally.waited_ms = 25
+    tally.sent(140)
+    tally.completed(COUNTS)
+    tally.waited_ms = 60
+    tally.failed(Tried("a", "backend_timeout", 35, 5))
+    tally.sent(180)
+    assert tally.bill(200).course == Course(sent_ms=40, waited_ms=25)
