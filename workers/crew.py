@@ -20,8 +20,10 @@ from gateway.state.cluster import pipe_to
 from gateway.state.directory import KeyDirectory
 from gateway.state.functions import Calls, Functions, fleet_source
 from gateway.state.ledger import RedisLedger
+from gateway.state.libraries import Libraries
 from gateway.state.limiter import RedisLimiter
 from gateway.state.registry import RegistryDirectory
+from gateway.state.timed import TimedCalls
 from gateway.telemetry.logs import Log
 from gateway.telemetry.worker import WorkerMetrics
 from workers.batch import BatchPolicy
@@ -38,6 +40,7 @@ from workers.upkeep import Upkeep
 from workers.usage import UsageWorker
 
 REAP_REST_S = 2.0
+LIBRARIES_REST_S = 2.0
 HYDRATE_REST_S = 2.0
 LAG_REST_S = 2.0
 UPKEEP_REST_S = 3_600.0
@@ -65,11 +68,16 @@ async def crew(settings: Settings, log: Log, metrics: WorkerMetrics) -> AsyncIte
         pipe = pipe_to(redis_url, REDIS_TIMEOUT_MS)
         pipe.start()
         stack.push_async_callback(pipe.close)
-        inserts = await open_pool(url, connections_max=INSERT_CONNECTIONS_MAX, statement_s_max=INSERT_S_MAX)
+        timed = TimedCalls(pipe, metrics.stores, patience_s=REDIS_TIMEOUT_MS / 2_000)
+        inserts = await open_pool(
+            url, connections_max=INSERT_CONNECTIONS_MAX, statement_s_max=INSERT_S_MAX, metrics=metrics.stores
+        )
         stack.push_async_callback(inserts.close)
-        lookups = await open_pool(url, connections_max=LOOKUP_CONNECTIONS_MAX, statement_s_max=LOOKUP_S_MAX)
+        lookups = await open_pool(
+            url, connections_max=LOOKUP_CONNECTIONS_MAX, statement_s_max=LOOKUP_S_MAX, metrics=metrics.stores
+        )
         stack.push_async_callback(lookups.close)
-        yield _Crew(settings, log, metrics).loops(redis, pipe, inserts, lookups)
+        yield _Crew(settings, log, metrics).loops(redis, timed, inserts, lookups)
 
 
 class _Crew:
@@ -81,10 +89,13 @@ class _Crew:
         """never used again: a consumer of that name may be removed when it has gone"""
 
     def loops(self, redis: StreamClient, pipe: Calls, inserts: Postgres, lookups: Postgres) -> list[Loop]:
-        lag = Lag(pipe, self._settings.shards, self._metrics)
+        settings = self._settings
+        lag = Lag(pipe, settings.shards, self._metrics)
+        self._metrics.stream_bytes_max.set(settings.usage_stream_bytes_max // settings.shards)
         return [
             *self._usage(redis, pipe, inserts),
             self._reaper(pipe),
+            self._loop("functions", Libraries(pipe).restore, LIBRARIES_REST_S),
             self._hydrator(pipe, lookups),
             self._upkeep(lookups, lag),
             self._loop("lag", lag.run_once, LAG_REST_S),

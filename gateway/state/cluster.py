@@ -78,7 +78,7 @@ class ClusterPipe:
                 raise error
         if command[0] == "INFO":
             return {**answers[-1], "run_id": " ".join(str(answer["run_id"]) for answer in answers)}
-        return answers[-1]
+        return min(answers, key=len)  # of lists of functions that of a node which lacks some, if there is one
 
     def _pipe(self, node: Address) -> Pipe:
         """The pipe to a node; one that is idle costs a task and four connections at most."""
@@ -95,4 +95,6 @@ def _key_of(command: Sequence[Any]) -> Any:
     """The first key, which says where all of them are; None for a command that has none."""
     if command[0] == "FCALL":
         return command[3] if int(command[2]) else None
+    if command[0] == "MEMORY":
+        return command[2]
     return command[1] if len(command) > 1 else None

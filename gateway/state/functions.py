@@ -5,12 +5,13 @@ changed source is another library, and replicas of two versions run beside each 
 made for.
 """
 
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
+from functools import cache
 from hashlib import sha256
 from importlib.resources import files
 from typing import Any, Protocol
 
-from redis.exceptions import NoScriptError, ResponseError
+from redis.exceptions import NoPermissionError, NoScriptError, ResponseError
 
 from gateway.errors import LimitsUnavailable
 
@@ -41,6 +42,11 @@ FLEET_VERBS = ("foresee", "hold", "judge", "leave", "loaded", "place", "register
 """the fleet's functions are a library of their own, whose keys are all in one hash slot"""
 
 
+LOAD_THEM = "Redis lacks this version's functions, and our user may not load them: run `llm-gateway migrate`"
+Refused = Callable[[str, str], object]
+"""hears why Redis refuses, in a word, and what to do where we know that"""
+
+
 class Calls(Protocol):
     """Whatever can send one command to Redis and return its reply."""
 
@@ -57,17 +63,21 @@ def fleet_source() -> str:
     return _assembled((*FLEET_SHARED, *(f"fleet/{verb}" for verb in FLEET_VERBS)))
 
 
-def _assembled(names: Sequence[str]) -> str:
+@cache
+def _assembled(names: tuple[str, ...]) -> str:
     folder = files("gateway.state") / "lua"
     parts = [(folder / f"{name}.lua").read_text("utf-8") for name in names]
     return f"#!lua name={NAME}\n" + "\n".join(parts)
 
 
 class Functions:
-    """Calls functions by verb; loads the library when Redis does not have it."""
+    """Calls functions by verb; loads the library when Redis does not have it, and lets it be done."""
 
-    def __init__(self, redis: Calls, text: str | None = None) -> None:
+    def __init__(self, redis: Calls, text: str | None = None, refused: Refused | None = None) -> None:
         self._redis = redis
+        self._refused = refused
+        self._may_load = True
+        """until Redis forbids it: then nobody sends the source with every call while somebody else is to load it"""
         text = text or source()
         self.library = f"llmgw_{sha256(text.encode()).hexdigest()[:DIGEST_CHARS]}"
         self._source = text.replace(NAME, self.library)
@@ -86,13 +96,27 @@ class Functions:
             try:
                 return await self._redis.call(*command)
             except ResponseError as error:
-                if not _is_missing(error):
+                if not is_missing(error):
                     raise
-                await self.load()
+                await self._load_unless_forbidden()
                 return await self._redis.call(*command)
         except ResponseError as error:
+            if self._refused:
+                self._refused(type(error).__name__, "")
             raise LimitsUnavailable from error
 
+    async def _load_unless_forbidden(self) -> None:
+        try:
+            if self._may_load:
+                await self.load()
+                return
+        except NoPermissionError:
+            self._may_load = False
+        if self._refused:
+            self._refused("functions_missing", LOAD_THEM)
+        raise LimitsUnavailable
 
-def _is_missing(error: ResponseError) -> bool:
+
+def is_missing(error: ResponseError) -> bool:
+    """Whether Redis lacks the library, as when it was emptied: then it is loaded."""
     return isinstance(error, NoScriptError) or "Function not found" in str(error)

@@ -23,6 +23,7 @@ from gateway.state import keyspace, limiter
 from gateway.state.cluster import ClusterPipe
 from gateway.state.dead import FIRST, DeadEvents
 from gateway.state.functions import Functions
+from gateway.state.libraries import Libraries
 from gateway.state.limiter import RedisLimiter
 from gateway.state.server import problems
 from gateway.state.slots import node_url, node_urls
@@ -139,6 +140,7 @@ async def test_each_shard_has_its_part_of_the_budget_of_bytes_and_its_dead_event
         await gateway.pipe.call("XADD", keyspace.usage_dead(shard), "*", "v", "1", "dead_reason", "why")
     answers = [await refused(tight.admit(one.call(), "", b"{}")) for one in members]
     assert {type(one) for one in answers} == {MeteringBacklog}
+    assert all([await gateway.pipe.call("MEMORY", "USAGE", keyspace.usage_dead(one)) for one in range(SHARDS)])
     dead = DeadEvents(gateway.pipe, Functions(gateway.pipe), SHARDS)
     assert [one.place[0] for one in await dead.page(FIRST, SHARDS + 1)] == list(range(SHARDS))
     assert (await dead.replay_all(), await dead.count()) == (SHARDS, 0)
@@ -259,6 +261,20 @@ async def _admitted(gateway: Gateway, member: Member) -> bool:
 async def test_all_nodes_are_asked_who_they_are(gateway: Gateway, cluster: EmbeddedCluster) -> None:
     told = await gateway.directory.incarnation()
     assert set(told.split()) == {node.info("server")["run_id"] for node in cluster.nodes}
+
+
+async def test_a_node_that_has_lost_its_functions_gets_them_again(cluster: EmbeddedCluster) -> None:
+    pipe = ClusterPipe(cluster.url, TIMEOUT_MS)
+    pipe.start()
+    libraries = Libraries(pipe)
+    names = await libraries.load()
+    assert await libraries.restore() == 0
+    cluster.nodes[1].function_flush()
+    assert await libraries.restore() == len(names) == 2
+    for node in cluster.nodes:
+        assert all(node.function_list(library=name) for name in names)
+    assert await libraries.restore() == 0
+    await pipe.close()
 
 
 async def test_no_node_that_answers_is_no_verdict() -> None:
