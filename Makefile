@@ -11,7 +11,7 @@ LOCK := $(UV) pip compile --quiet --universal --python-version 3.11 --generate-h
 	--no-annotate --custom-compile-command "make lock"
 
 .DEFAULT_GOAL := help
-.PHONY: help install run test chaos bench-sql check fmt openapi lock
+.PHONY: help install run test test-deploy chaos bench-sql check fmt openapi lock secrets
 .DELETE_ON_ERROR:
 MAKEFLAGS += --no-print-directory
 
@@ -23,8 +23,14 @@ install: $(VENV)/installed ## make .venv with the locked dependencies and the ll
 run: $(VENV)/installed ## start everything: Valkey, Postgres, the gateway, a worker; Ctrl-C stops it
 	@exec $(BIN)/llm-gateway up
 
-test: $(VENV)/installed-dev $(NPM) ## run all tests
-	@exec $(BIN)/pytest --numprocesses auto --maxprocesses 4 --dist loadfile --no-loadscope-reorder $(ARGS)
+test: $(VENV)/installed-dev $(NPM) ## run all tests but those in containers
+	@exec $(BIN)/pytest --numprocesses 3 --dist loadfile --no-loadscope-reorder --ignore tests/deploy $(ARGS)
+
+test-deploy: $(VENV)/installed-dev ## build the image, run compose.yaml and try it: minutes, needs root or a container engine
+	@exec $(BIN)/pytest -n 0 -s tests/deploy $(ARGS)
+
+secrets: ## make ./secrets, which compose.yaml needs; never changes what is there
+	@sh deploy/make-secrets
 
 chaos: $(VENV)/installed-dev ## kill every part at random under load and count every call; CHAOS=long: 100 kills
 	@exec $(BIN)/pytest -n 0 -s tests/chaos $(ARGS)
@@ -47,8 +53,10 @@ openapi: $(VENV)/installed ## bring deploy/openapi.json up to date with the rout
 
 lock: ## bring requirements*.txt up to date with pyproject.toml (needs uv)
 	@command -v $(UV) >/dev/null || { echo "make lock needs uv: pip install uv" >&2; exit 1; }
-	printf 'setuptools\n' | $(LOCK) pyproject.toml - --output-file requirements.txt
-	printf 'setuptools\n' | $(LOCK) pyproject.toml - --extra dev --constraint requirements.txt \
+	printf 'setuptools\n' | $(LOCK) pyproject.toml - --extra traces --output-file requirements.txt
+	printf 'setuptools\n' | $(LOCK) pyproject.toml - --extra traces --extra local --constraint requirements.txt \
+		--output-file requirements-local.txt
+	printf 'setuptools\n' | $(LOCK) pyproject.toml - --all-extras --constraint requirements-local.txt \
 		--output-file requirements-dev.txt
 
 $(VENV)/bin/python:
@@ -58,9 +66,9 @@ $(VENV)/bin/python:
 		|| { echo "This Python cannot make a virtual environment: apt-get install python3-venv" >&2; exit 1; }
 	@$(PYTHON) -m venv --clear $(VENV)
 
-$(VENV)/installed: requirements.txt pyproject.toml | $(VENV)/bin/python
-	@echo "installing what requirements.txt locks"
-	@$(PIP) install --require-hashes --requirement requirements.txt
+$(VENV)/installed: requirements-local.txt pyproject.toml | $(VENV)/bin/python
+	@echo "installing what requirements-local.txt locks"
+	@$(PIP) install --require-hashes --requirement requirements-local.txt
 	@$(PROJECT)
 	@touch $@
 
