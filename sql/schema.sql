@@ -16,7 +16,8 @@ CREATE FUNCTION limit_valid(document jsonb, name text, most bigint) RETURNS bool
 $$;
 
 -- Whether the document is one of limits of some models, by glob. As core/limits.py has it.
-CREATE FUNCTION model_limits_valid(document jsonb) RETURNS boolean LANGUAGE plpgsql IMMUTABLE AS $$
+CREATE FUNCTION model_limits_valid(document jsonb) RETURNS boolean
+LANGUAGE plpgsql IMMUTABLE SET search_path = public, pg_temp AS $$
 BEGIN
     IF document IS NULL THEN
         RETURN true;
@@ -34,7 +35,8 @@ END
 $$;
 
 -- Whether the document is one of limits. As core/limits.py has it; a name left out says nothing.
-CREATE FUNCTION limits_valid(document jsonb) RETURNS boolean LANGUAGE plpgsql IMMUTABLE AS $$
+CREATE FUNCTION limits_valid(document jsonb) RETURNS boolean
+LANGUAGE plpgsql IMMUTABLE SET search_path = public, pg_temp AS $$
 BEGIN
     RETURN jsonb_typeof(document) = 'object'
        AND document - ARRAY['rate_limit_per_min', 'burst', 'tokens_per_min', 'concurrency', 'monthly_token_limit',
@@ -56,7 +58,8 @@ CREATE FUNCTION words_valid(words text[], most integer, chars_max integer) RETUR
 $$;
 
 -- Whether each is a network, address/bits.
-CREATE FUNCTION networks_valid(networks text[]) RETURNS boolean LANGUAGE plpgsql IMMUTABLE AS $$
+CREATE FUNCTION networks_valid(networks text[]) RETURNS boolean
+LANGUAGE plpgsql IMMUTABLE SET search_path = public, pg_temp AS $$
 BEGIN
     RETURN words_valid(networks, 64, 64)
        AND NOT EXISTS (SELECT FROM unnest(networks) AS one
@@ -194,7 +197,7 @@ CREATE TABLE api_key_secrets (
 CREATE INDEX api_key_secrets_by_key ON api_key_secrets (api_key_id, place);
 
 -- What replicas are told of a key depends on its secrets and its tier too, so its version grows with theirs.
-CREATE FUNCTION api_key_secrets_changed() RETURNS trigger LANGUAGE plpgsql AS $$
+CREATE FUNCTION api_key_secrets_changed() RETURNS trigger LANGUAGE plpgsql SET search_path = public, pg_temp AS $$
 BEGIN
     UPDATE api_keys SET id = id WHERE id = OLD.api_key_id;
     RETURN NULL;
@@ -204,7 +207,7 @@ $$;
 CREATE TRIGGER api_key_secrets_changed AFTER UPDATE OR DELETE ON api_key_secrets
     FOR EACH ROW EXECUTE FUNCTION api_key_secrets_changed();
 
-CREATE FUNCTION tiers_changed() RETURNS trigger LANGUAGE plpgsql AS $$
+CREATE FUNCTION tiers_changed() RETURNS trigger LANGUAGE plpgsql SET search_path = public, pg_temp AS $$
 BEGIN
     UPDATE api_keys SET tier = tier WHERE tier = NEW.name;
     RETURN NULL;
@@ -243,7 +246,7 @@ CREATE TABLE price_list (
 
 INSERT INTO price_list DEFAULT VALUES;
 
-CREATE FUNCTION prices_changed() RETURNS trigger LANGUAGE plpgsql AS $$
+CREATE FUNCTION prices_changed() RETURNS trigger LANGUAGE plpgsql SET search_path = public, pg_temp AS $$
 BEGIN
     UPDATE price_list SET version = version + 1;
     RETURN NULL;
@@ -308,7 +311,7 @@ CREATE TABLE fleet (
 
 INSERT INTO fleet DEFAULT VALUES;
 
-CREATE FUNCTION fleet_changed() RETURNS trigger LANGUAGE plpgsql AS $$
+CREATE FUNCTION fleet_changed() RETURNS trigger LANGUAGE plpgsql SET search_path = public, pg_temp AS $$
 BEGIN
     UPDATE fleet SET version = version + 1;
     RETURN NULL;
