@@ -85,11 +85,12 @@ def _settings(bus: int) -> dict[str, str]:
 
 
 def _is_whole(node: Any) -> bool:
-    """Whether it works, knows every node, and who has every key."""
+    """Whether it works, knows every node and who has every key, and has a link to each, by which messages go."""
     slots = node.execute_command("CLUSTER SLOTS")
     known = {port for _, _, (_, port, *_), *_ in slots}
     covered = sum(last - first + 1 for first, last, *_ in slots)
-    return node.cluster("INFO")["cluster_state"] == "ok" and len(known) == NODES and covered == SLOTS
+    linked = all(peer["connected"] for peer in node.cluster("NODES").values())
+    return linked and node.cluster("INFO")["cluster_state"] == "ok" and len(known) == NODES and covered == SLOTS
 
 
 def _free_ports(count: int) -> list[int]:

@@ -11,7 +11,7 @@ from litestar.routes import ASGIRoute
 import sql
 from gateway import errors
 from gateway.app import Replica
-from gateway.settings import NAMES, Settings
+from gateway.settings import FILE, FROM_FILES, NAMES, Settings
 from gateway.telemetry.metrics import Metrics
 from gateway.telemetry.worker import WorkerMetrics
 from gateway.web.blocked import BLOCKED
@@ -92,6 +92,11 @@ def test_every_setting_is_listed_with_its_default_and_meaning() -> None:
     listed = [[row[0], row[1] if len(row) == 3 else "", row[-1].replace("`", "")] for row in table("Settings")]
     assert listed == expected
     assert [row[0] for row in listed] == list(NAMES)
+
+
+def test_every_setting_that_may_come_from_a_file_is_listed() -> None:
+    section = README.split("## Settings\n", 1)[1].split("\n|", 1)[0]
+    assert re.findall(r"`([A-Z_]+_FILE)`", section) == [name + FILE for name in FROM_FILES]
 
 
 def test_every_error_is_listed() -> None:
