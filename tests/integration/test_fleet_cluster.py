@@ -62,3 +62,17 @@ async def _all_listen(cluster: EmbeddedCluster) -> None:
     async with asyncio.timeout(WOKEN_S):
         while sum(len(node.pubsub_channels("{fleet}:woken:*")) for node in cluster.nodes) < 3:
             await asyncio.sleep(0)
+        await _all_hear(cluster)
+
+
+async def _all_hear(cluster: EmbeddedCluster) -> None:
+    """A message that is the first one on a new link between two nodes is lost with the link: so others go first."""
+    teller = cluster.nodes[cluster.node_of(keyspace.fleet()[0])]
+    ears = [node.pubsub(ignore_subscribe_messages=True) for node in cluster.nodes]
+    for ear in ears:
+        ear.subscribe("hello")
+    for ear in ears:
+        while ear.get_message(timeout=0.01) is None:
+            teller.publish("hello", "")
+            await asyncio.sleep(0)
+        ear.close()
