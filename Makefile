@@ -24,7 +24,7 @@ run: $(VENV)/installed ## start everything: Valkey, Postgres, the gateway, a wor
 	@exec $(BIN)/llm-gateway up
 
 test: $(VENV)/installed-dev $(NPM) ## run all tests but those in containers
-	@exec $(BIN)/pytest --numprocesses 3 --dist loadfile --no-loadscope-reorder --ignore tests/deploy $(ARGS)
+	@exec $(BIN)/pytest --numprocesses auto --maxprocesses 4 --dist loadfile --no-loadscope-reorder --ignore tests/deploy $(ARGS)
 
 test-deploy: $(VENV)/installed-dev ## build the image, run compose.yaml and try it: minutes, needs root or a container engine
 	@exec $(BIN)/pytest -n 0 -s tests/deploy $(ARGS)
