@@ -8,12 +8,12 @@ from typing import Any
 
 import uvicorn
 
+from gateway import plain_http
 from gateway.settings import SettingsError
 
 BACKLOG_CONNECTIONS = 64
 CONNECTIONS_MAX = 64
 """of more, the rest is told 503"""
-KEEPALIVE_S = 75
 STOP_S_MAX = 1
 
 
@@ -27,17 +27,9 @@ async def listening(app: Any, sock: socket.socket | None) -> AsyncIterator[None]
         uvicorn.Config(
             app,
             lifespan="off",
-            http="httptools",
-            ws="none",
-            log_config=None,
-            log_level="warning",
-            access_log=False,
-            server_header=False,
-            date_header=False,
-            proxy_headers=False,
             limit_concurrency=CONNECTIONS_MAX,
-            timeout_keep_alive=KEEPALIVE_S,
             timeout_graceful_shutdown=STOP_S_MAX,
+            **plain_http.options(),
         )
     )
     serving = asyncio.create_task(server._serve([sock]), name="port")

@@ -5,11 +5,11 @@ import socket
 from contextlib import suppress
 from typing import Any
 
+from gateway import plain_http
 from gateway.cli.doorstep import emptied
 from gateway.settings import Settings
 
 BACKLOG_CONNECTIONS = 2_048
-KEEPALIVE_S = 75  # longer than balancers keep their connections, so that it is they who close them
 LAST_BYTES_S = 1.0
 """how long clients may take for the end of an answer, once no call runs any more"""
 TASKS_S_MAX = 2
@@ -37,17 +37,9 @@ class Listener:
                 host=settings.host,
                 port=settings.port,
                 lifespan="off" if sock else "on",
-                http="httptools",
-                ws="none",
-                log_config=None,
-                log_level="warning",
-                access_log=False,
-                server_header=False,
-                date_header=False,
-                proxy_headers=False,
                 backlog=BACKLOG_CONNECTIONS,
-                timeout_keep_alive=KEEPALIVE_S,
                 timeout_graceful_shutdown=TASKS_S_MAX,
+                **plain_http.options(),
             )
         )
 
@@ -121,4 +113,4 @@ def _idle_s(connection: Any, unused_since_s: float, now_s: float) -> float:
         return now_s - unused_since_s
     if not cycle.response_complete:
         return -1.0
-    return 0.0 if timer is None else now_s - (timer.when() - KEEPALIVE_S)
+    return 0.0 if timer is None else now_s - (timer.when() - plain_http.KEEPALIVE_S)
