@@ -131,6 +131,7 @@ async def test_new_calls_are_refused_running_ones_end_in_rows_and_all_is_well_ag
             await asyncio.sleep(0.02)
     await postgres.start()
     await client.until_admitted()
+    await world.rows(client.admitted + STREAMS)
     for path, body in DIALECTS.items():
         reply = await client.ask(path, body)
         assert reply.status_code == 200, (path, reply.text)
