@@ -1,13 +1,14 @@
 """The one clock that leases and months go by: Redis'. Workers' own clocks decide nothing."""
 
+from collections.abc import Awaitable
 from datetime import UTC, datetime
 from typing import Any, Protocol
 
 
 class Commands(Protocol):
-    """Whatever sends one command to Redis, such as `gateway.state.client.Pipe`. Raises `LimitsUnavailable`."""
+    """Whatever sends one command to Redis, such as `gateway.state.pipe.Pipe`. Raises `LimitsUnavailable`."""
 
-    async def call(self, *command: Any) -> Any: ...
+    def call(self, *command: Any) -> Awaitable[Any]: ...
 
 
 class RedisClock:

@@ -11,7 +11,7 @@ from typing import Any
 from redis.exceptions import AskError, ClusterDownError, MovedError, TryAgainError
 
 from gateway.errors import LimitsUnavailable
-from gateway.state.client import Pipe, connect
+from gateway.state.pipe import Pipe
 from gateway.state.slots import Address, Slots, is_cluster, node_url
 
 MOVES_MAX = 3
@@ -25,7 +25,7 @@ IN_MOTION = (AskError, TryAgainError, ClusterDownError)
 
 def pipe_to(url: str, timeout_ms: int) -> "Pipe | ClusterPipe":
     """What sends commands to the Redis, or the cluster, at `url`. Connects to nothing yet."""
-    return ClusterPipe(url, timeout_ms) if is_cluster(url) else Pipe(connect(url, timeout_ms), timeout_ms)
+    return ClusterPipe(url, timeout_ms) if is_cluster(url) else Pipe(url, timeout_ms)
 
 
 class ClusterPipe:
@@ -81,12 +81,12 @@ class ClusterPipe:
         return min(answers, key=len)  # of lists of functions that of a node which lacks some, if there is one
 
     def _pipe(self, node: Address) -> Pipe:
-        """The pipe to a node; one that is idle costs a task and four connections at most."""
+        """The pipe to a node; one that is idle costs a connection."""
         pipe = self._pipes.get(node)
         if pipe is None:
             if len(self._pipes) >= NODES_MAX:
                 raise LimitsUnavailable
-            pipe = self._pipes[node] = Pipe(connect(node_url(self._url, node), self._timeout_ms), self._timeout_ms)
+            pipe = self._pipes[node] = Pipe(node_url(self._url, node), self._timeout_ms)
             pipe.start()
         return pipe
 

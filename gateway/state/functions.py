@@ -5,7 +5,7 @@ changed source is another library, and replicas of two versions run beside each 
 made for.
 """
 
-from collections.abc import Callable, Sequence
+from collections.abc import Awaitable, Callable, Sequence
 from functools import cache
 from hashlib import sha256
 from importlib.resources import files
@@ -50,7 +50,7 @@ Refused = Callable[[str, str], object]
 class Calls(Protocol):
     """Whatever can send one command to Redis and return its reply."""
 
-    async def call(self, *command: Any) -> Any: ...
+    def call(self, *command: Any) -> Awaitable[Any]: ...
 
 
 def source() -> str:
@@ -81,6 +81,8 @@ class Functions:
         text = text or source()
         self.library = f"llmgw_{sha256(text.encode()).hexdigest()[:DIGEST_CHARS]}"
         self._source = text.replace(NAME, self.library)
+        self._names: dict[str, str] = {}
+        """of functions, by verb; as many as there are"""
 
     async def load(self) -> None:
         """Install the library. Loading it again changes nothing."""
@@ -91,19 +93,26 @@ class Functions:
 
         Raises `LimitsUnavailable` when Redis is away, loading, full, read-only or otherwise unable: never a verdict.
         """
-        command = ("FCALL", f"{self.library}_{verb}", len(keys), *keys, *args)
+        command = ("FCALL", self._names.get(verb) or self._name(verb), len(keys), *keys, *args)
         try:
-            try:
-                return await self._redis.call(*command)
-            except ResponseError as error:
-                if not is_missing(error):
-                    raise
-                await self._load_unless_forbidden()
-                return await self._redis.call(*command)
+            return await self._redis.call(*command)
         except ResponseError as error:
+            return await self._call_refused(command, error)
+
+    async def _call_refused(self, command: tuple[Any, ...], error: ResponseError) -> Any:
+        try:
+            if not is_missing(error):
+                raise error
+            await self._load_unless_forbidden()
+            return await self._redis.call(*command)
+        except ResponseError as final:
             if self._refused:
-                self._refused(type(error).__name__, "")
-            raise LimitsUnavailable from error
+                self._refused(type(final).__name__, "")
+            raise LimitsUnavailable from final
+
+    def _name(self, verb: str) -> str:
+        name = self._names[verb] = f"{self.library}_{verb}"
+        return name
 
     async def _load_unless_forbidden(self) -> None:
         try:

@@ -18,30 +18,30 @@ class TimedCalls:
         self._metrics = metrics
         self._patience_s = patience_s
         self._names: dict[str, str] = {}
-        """of functions, without their library's; as many as there are"""
+        """of functions, without their library's, and of commands; as many as there are"""
 
     async def call(self, *command: Any) -> Any:
-        began_s, failed = time.monotonic(), True
+        began_s = time.monotonic()
         try:
             reply = await self._redis.call(*command)
-            failed = False
-            return reply
-        except LimitsUnavailable:
+        except BaseException as error:
+            took_s = time.monotonic() - began_s
+            self._metrics.redis(self._name(command), took_s, failed=self._is_failure(command, error, took_s))
             raise
-        except ResponseError as error:  # of a function a fault; of a command an answer, such as that there is no group
-            failed = command[0] == "FCALL" and not is_missing(error)
-            raise
-        except BaseException:
-            failed = time.monotonic() - began_s >= self._patience_s
-            raise
-        finally:
-            self._metrics.redis(self._name(command), time.monotonic() - began_s, failed=failed)
+        self._metrics.redis(self._name(command), time.monotonic() - began_s, failed=False)
+        return reply
+
+    def _is_failure(self, command: tuple[Any, ...], error: BaseException, took_s: float) -> bool:
+        if isinstance(error, LimitsUnavailable):
+            return True
+        if isinstance(error, ResponseError):  # of a function; of a command it is an answer: that there is no group, say
+            return command[0] == "FCALL" and not is_missing(error)
+        return took_s >= self._patience_s
 
     def _name(self, command: tuple[Any, ...]) -> str:
-        if command[0] != "FCALL":
-            return str(command[0]).lower()
-        function = command[1]
-        name = self._names.get(function)
+        called = command[1] if command[0] == "FCALL" else command[0]
+        name = self._names.get(called)
         if name is None:
-            name = self._names[function] = function.split("_", 2)[2]
+            name = called.split("_", 2)[2] if command[0] == "FCALL" else called.lower()
+            self._names[called] = name
         return name

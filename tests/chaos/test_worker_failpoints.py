@@ -20,10 +20,10 @@ from gateway.core.record import Spent
 from gateway.core.tally import if_lost
 from gateway.core.usage import UsageEvent, decode, detail_json
 from gateway.state import keyspace
-from gateway.state.client import Pipe, connect
 from gateway.state.directory import KeyDirectory
 from gateway.state.functions import Functions
 from gateway.state.limiter import RedisLimiter
+from gateway.state.pipe import Pipe
 from gateway.telemetry.logs import Log
 from tests.commands import functions_of
 from tests.fakes import KEY, MONTH, PRICES, call, credential_of, record
@@ -156,7 +156,7 @@ async def test_a_crash_of_the_reaper_settles_each_call_once(
 ) -> None:
     chance = random.Random(seed)
     await migrate(database_url)
-    pipe = Pipe(connect(redis_url, 5_000), 5_000)
+    pipe = Pipe(redis_url, 5_000)
     pipe.start()
     functions = Functions(pipe)
     limiter = RedisLimiter(functions, 1)

@@ -66,7 +66,10 @@ class Model(Scales):
             return Verdict(output=lease.output) if lease.state == "open" else Verdict("ended")
         if not names.allowed(self.globs, ask.model):
             return Verdict("model")
-        return Verdict(ask.objection) if ask.objection else self.weigh(ask)
+        if ask.objection not in ("", "line_full"):
+            return Verdict(ask.objection)
+        weighed = self.weigh(ask)
+        return Verdict(ask.objection) if ask.objection and not weighed.reason else weighed
 
     def admit(self, number: int, ask: Ask, verdict: Verdict) -> str:
         """Let it in. What an owner in shadow would have said."""

@@ -112,6 +112,10 @@ REFUSED = {
     "no backend answers": Refused(reason="no_backend", objection="no_backend"),
     "no backend has the model": Refused(reason="model_not_found", objection="model_not_found"),
     "the model runs elsewhere": Refused(reason="cloud", objection="cloud"),
+    "the line of the model is full": Refused(reason="line_full", objection="line_full"),
+    "too many requests, and the line is full": Refused(
+        reason="requests", limits={"rate_limit_per_min": 1}, before=running, objection="line_full"
+    ),
     "usage cannot be recorded": Refused(reason="backlog", before=one_event, stream_bytes_max=1),
     "its prompt alone is over the limit": Refused(reason="too_large", limits={"tokens_per_min": 9}),
     "its prompt alone is over the model's": Refused(reason="too_large", limits=of_model(tokens_per_min=9)),

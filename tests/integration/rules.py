@@ -117,7 +117,7 @@ class Rules(OperatorRules):
         self.ask(self.pick(), Ask(self.a_model(), Estimate(1, 1, 1)))
 
     def object(self) -> None:
-        why = self.chance.choice(["no_backend", "model_not_found", "cloud"])
+        why = self.chance.choice(["no_backend", "model_not_found", "cloud", "line_full"])
         self.ask(self.new(), Ask(self.a_model(), Estimate(1, 1, 1), why))
 
     def settle(self) -> None:

@@ -20,11 +20,11 @@ from gateway.core.charges import Backlog, Owner
 from gateway.core.record import ApiKey, Team
 from gateway.core.usage import UsageEvent
 from gateway.errors import BadRequest, KeysNotLoaded, LimitsUnavailable, StoreUnavailable
-from gateway.state import client, keyspace
-from gateway.state.client import Pipe
+from gateway.state import keyspace
 from gateway.state.directory import KeyDirectory
 from gateway.state.functions import Functions, fleet_source
 from gateway.state.ledger import RedisLedger
+from gateway.state.pipe import Pipe
 from gateway.state.registry import RegistryDirectory
 from tests.integration.admin_objects import BY, Stores, beside, opened, team
 from tests.integration.usage_events import AT_MS, MONTH, event, fields
@@ -118,7 +118,7 @@ class Books(Struct, kw_only=True):
 @pytest.fixture
 async def books(migrated_url: str, redis_url: str) -> AsyncIterator[Books]:
     async for stores in opened(migrated_url):
-        pipe = Pipe(client.connect(redis_url, 5_000), 5_000)
+        pipe = Pipe(redis_url, 5_000)
         pipe.start()
         yield await made(stores, pipe)
         await pipe.close()

@@ -18,9 +18,9 @@ from gateway.core.usage import Tried
 from gateway.errors import IdempotencyMismatch, StoreUnavailable
 from gateway.state import dead as state
 from gateway.state import keyspace
-from gateway.state.client import Pipe, connect
 from gateway.state.dead import FIELDS, FIRST, DeadEvents, id_of, place_of
 from gateway.state.functions import Functions
+from gateway.state.pipe import Pipe
 from gateway.telemetry.logs import Log
 from tests.commands import functions_of
 from tests.integration.usage_events import AT_MS, DETAIL, event, fields
@@ -84,7 +84,7 @@ class Bench:
 @pytest.fixture
 async def bench(redis_url: str, migrated_url: str) -> AsyncIterator[Bench]:
     redis, postgres = Redis.from_url(redis_url), await open_pool(migrated_url)
-    pipe = Pipe(connect(redis_url, TIMEOUT_MS), TIMEOUT_MS)
+    pipe = Pipe(redis_url, TIMEOUT_MS)
     pipe.start()
     yield Bench(redis, pipe, postgres)
     await pipe.close()

@@ -104,9 +104,7 @@ def test_the_functions_do_what_the_model_does(server: Restarts, seed: str) -> No
 
     run_state_machine_as_test(
         Seeded,
-        settings=settings(
-            max_examples=EXAMPLES, stateful_step_count=STEPS_EACH, deadline=None, database=None
-        ),
+        settings=settings(max_examples=EXAMPLES, stateful_step_count=STEPS_EACH, deadline=None, database=None),
     )
     print(f"\n{met['steps']:,} steps in {time.monotonic() - began:.0f} s: {dict(sorted(met.items()))}")
     assert met["steps"] >= STEPS

@@ -18,9 +18,9 @@ from msgspec.structs import replace
 
 from gateway.core.limits import Limits
 from gateway.core.record import KeyRecord, Spent
-from gateway.state.client import Pipe, connect
 from gateway.state.directory import KeyDirectory
 from gateway.state.functions import Functions
+from gateway.state.pipe import Pipe
 from tests.buckets import Kept, kept, per_minute
 from tests.fakes import MONTH, record
 from tests.integration.hammer import Job, Target, admit_many
@@ -40,7 +40,7 @@ REDIS_TIMEOUT_MS = 5_000
 
 async def prepare(url: str) -> list[Target]:
     """The hot key, and the others."""
-    pipe = Pipe(connect(url, REDIS_TIMEOUT_MS), REDIS_TIMEOUT_MS)
+    pipe = Pipe(url, REDIS_TIMEOUT_MS)
     pipe.start()
     functions = Functions(pipe)
     directory = KeyDirectory(pipe, functions, 1)

@@ -14,7 +14,7 @@ from tests.integration.driver import drive
 from tests.integration.rules import MET
 
 EPISODES = 80
-EPISODES_OF_THE_RIGHT_ONE = 50
+EPISODES_OF_THE_RIGHT_ONE = 200
 
 MUTANTS = {
     "one more may run": ("running_of(owner, now) >= owner.concurrency", "running_of(owner, now) > owner.concurrency"),

@@ -16,9 +16,9 @@ from gateway.core import pricing
 from gateway.core.limits import Limits
 from gateway.core.pricing import ANY, MICRO, Price, PriceList
 from gateway.core.record import KeyRecord, Spent, Team
-from gateway.state.client import Pipe, connect
 from gateway.state.directory import KeyDirectory
 from gateway.state.functions import Functions
+from gateway.state.pipe import Pipe
 from tests.fakes import MODEL, record
 from tests.integration.hammer import Prepared, send
 from tests.integration.prepared import admission, settlement
@@ -72,7 +72,7 @@ def limits_of(metered: bool) -> dict[str, Any]:
 
 async def prepare(url: str) -> dict[Key, tuple[Prepared, Prepared, Prepared]]:
     """Publishes all; how each key's calls are admitted, settled and paid, settled and not paid."""
-    pipe = Pipe(connect(url, REDIS_TIMEOUT_MS), REDIS_TIMEOUT_MS)
+    pipe = Pipe(url, REDIS_TIMEOUT_MS)
     pipe.start()
     directory = KeyDirectory(pipe, Functions(pipe), 1)
     await directory.publish_prices(PriceList(1, (PRICE, FLAT)))

@@ -17,10 +17,10 @@ from gateway.core.limits import Estimate, Limits
 from gateway.core.record import Spent
 from gateway.core.usage import Detail
 from gateway.errors import GatewayError, KeysNotLoaded, LimitsUnavailable
-from gateway.state.client import Pipe, connect
 from gateway.state.directory import KeyDirectory
 from gateway.state.functions import NAME, VERBS, Functions, source
 from gateway.state.limiter import RedisLimiter
+from gateway.state.pipe import Pipe
 from tests.buckets import kept, per_minute
 from tests.fakes import KEY, MONTH, Bench, call, credential_of, record
 
@@ -70,7 +70,7 @@ def test_only_keys_that_were_declared_are_touched() -> None:
 
 @pytest.fixture
 async def pipe(redis_url: str) -> AsyncIterator[Pipe]:
-    one = Pipe(connect(redis_url, TIMEOUT_MS), TIMEOUT_MS)
+    one = Pipe(redis_url, TIMEOUT_MS)
     one.start()
     yield one
     await one.close()
@@ -228,7 +228,7 @@ def bucket(client: Any, kind: str) -> tuple[int, int]:
 
 async def test_four_replicas_on_one_key_lose_and_make_no_token(redis_url: str, client: Any, seed: str) -> None:
     """Reliability 5.7: what was taken and what is left is what was there and what was refilled, to the unit."""
-    pipes = [Pipe(connect(redis_url, TIMEOUT_MS), TIMEOUT_MS) for _ in range(CLIENTS)]
+    pipes = [Pipe(redis_url, TIMEOUT_MS) for _ in range(CLIENTS)]
     for one in pipes:
         one.start()
     limiter = await publish(pipes[0], Limits(rate_limit_per_min=RPM, tokens_per_min=TPM))
@@ -263,7 +263,7 @@ def _month(client: Any) -> str:
 
 
 async def test_a_limit_of_requests_is_exact_over_replicas(redis_url: str, client: Any) -> None:
-    pipes = [Pipe(connect(redis_url, TIMEOUT_MS), TIMEOUT_MS) for _ in range(CLIENTS)]
+    pipes = [Pipe(redis_url, TIMEOUT_MS) for _ in range(CLIENTS)]
     for one in pipes:
         one.start()
     limit = Limits(rate_limit_per_min=1)

@@ -20,12 +20,12 @@ from gateway.core.tally import Tally
 from gateway.core.usage import Detail
 from gateway.dev.valkey import EmbeddedValkey
 from gateway.errors import GatewayError, LimitsUnavailable
-from gateway.state.client import Pipe, connect
 from gateway.state.directory import KeyDirectory
 from gateway.state.failures import Failures
 from gateway.state.functions import Functions
 from gateway.state.leases import RedisLeases
 from gateway.state.limiter import RedisLimiter
+from gateway.state.pipe import Pipe
 from tests.fakes import FREE_FAILURES, KEY, PRICES, call, credential_of, record
 from tests.proxies import FaultProxy, Loss, replies_in
 
@@ -81,7 +81,7 @@ async def losing(valkey: EmbeddedValkey, chance: random.Random, loss: Loss) -> A
 
 async def publish(valkey: EmbeddedValkey) -> None:
     """One key with credits, and prices, written past the proxy."""
-    pipe = Pipe(connect(valkey.url, 5_000), 5_000)
+    pipe = Pipe(valkey.url, 5_000)
     pipe.start()
     directory = KeyDirectory(pipe, Functions(pipe), 1)
     await directory.publish_prices(PriceList(1, PRICES))
@@ -96,7 +96,7 @@ class Replica:
     """Admits and settles over the proxy, and remembers what it was told."""
 
     def __init__(self, url: str, chance: random.Random) -> None:
-        self._pipe = Pipe(connect(url, TIMEOUT_MS), TIMEOUT_MS)
+        self._pipe = Pipe(url, TIMEOUT_MS)
         functions = Functions(self._pipe)
         failures = Failures(functions, 1, _now_ms, per_min=FREE_FAILURES)
         self._leases = RedisLeases(
@@ -190,7 +190,8 @@ async def test_a_lost_reply_never_makes_another_ones_reply_the_answer(
     chance = random.Random(seed)
     async with losing(valkey, chance, loss) as proxy:
         proxy.share = 0.02  # or no batch would come through whole
-        pipe = Pipe(connect(proxy.url, TIMEOUT_MS), 20 * TIMEOUT_MS)  # patient callers would take what they are given
+        url = f"{proxy.url}?socket_timeout={TIMEOUT_MS / 1000}"
+        pipe = Pipe(url, 20 * TIMEOUT_MS)  # patient callers would take what they are given
         pipe.start()
         answers: Counter[bool] = Counter()
 

@@ -19,7 +19,7 @@ from gateway.core.limits import Limits
 from gateway.errors import StoreUnavailable
 from gateway.settings import Settings
 from gateway.state import keyspace
-from gateway.state.client import Pipe, connect
+from gateway.state.pipe import Pipe
 from gateway.telemetry.logs import Log
 from gateway.telemetry.worker import WorkerMetrics
 from tests.integration.admin_objects import BY, record
@@ -35,7 +35,7 @@ LAST = "gateway_reconcile_last_success_seconds"
 
 @pytest.fixture
 async def pipe(redis_url: str) -> AsyncIterator[Pipe]:
-    one = Pipe(connect(redis_url, 5_000), 5_000)
+    one = Pipe(redis_url, 5_000)
     one.start()
     yield one
     await one.close()

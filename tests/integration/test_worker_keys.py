@@ -21,9 +21,9 @@ from gateway.core.pricing import PriceList
 from gateway.core.record import ApiKey, KeyRecord, Spent
 from gateway.errors import LimitsUnavailable, Unavailable
 from gateway.state import keyspace
-from gateway.state.client import Pipe, connect
 from gateway.state.directory import KeyDirectory
 from gateway.state.functions import Functions, fleet_source
+from gateway.state.pipe import Pipe
 from gateway.state.registry import RegistryDirectory
 from gateway.telemetry.logs import Log
 from gateway.telemetry.worker import WorkerMetrics
@@ -117,7 +117,7 @@ class Between:
 
 @pytest.fixture
 async def fleet(redis_url: str, migrated_url: str) -> AsyncIterator[Fleet]:
-    pipe, postgres = Pipe(connect(redis_url, 5_000), 5_000), await open_pool(migrated_url)
+    pipe, postgres = Pipe(redis_url, 5_000), await open_pool(migrated_url)
     pipe.start()
     yield Fleet(pipe, Stores(postgres))
     await pipe.close()
