@@ -9,12 +9,14 @@ from typing import Any, cast
 import httpx
 from msgspec import Struct
 
+from gateway.backends.asking import Asker
 from gateway.backends.breakers import Breakers
-from gateway.backends.client import Answer, OllamaClient, Sending
-from gateway.backends.line import Attempt, Line
+from gateway.backends.client import Answer, OllamaClient
+from gateway.backends.line import Attempt, Line, wanted
 from gateway.backends.loads import Loads
 from gateway.backends.pool import Pool
 from gateway.backends.seats import Seats
+from gateway.backends.sending import Sending
 from gateway.backends.trials import Trials
 from gateway.backends.view import FleetView, Listing, State
 from gateway.backends.watchdog import Watchdog
@@ -62,7 +64,7 @@ class FakeFleetObserver:
 
 
 class _Response(Struct):
-    """What is seen of aiohttp's here."""
+    """What is seen of an answer's head here."""
 
     closed: bool = False
 
@@ -90,11 +92,14 @@ class FakeClient:
         sending.on_sent()
         try:
             async with asyncio.timeout(None) as deadline:
-                sending.deadline = deadline
+                sending.expire = lambda: deadline.reschedule(asyncio.get_running_loop().time())
                 await carry(self._head(sending.node.name))
+                sending.expire = None
                 yield cast(Answer, None)
         except TimeoutError:
             raise BackendTimeout from None
+        finally:
+            sending.expire = None
 
     async def _head(self, name: str) -> Any:
         script = self.scripts[name].pop(0) if self.scripts[name] else None
@@ -145,17 +150,17 @@ class Replica:
             depth_max=DEPTH_MAX, wait_ms_max=WAIT_MS_MAX,
         )  # fmt: skip
         self.suspected: list[str] = []
-        self.pool = Pool(
+        asker = Asker(
             view=self.view,
-            line=self.line,
             seats=self.seats,
             loads=self.loads,
+            rests=self.line.rests,
             watchdog=self.watchdog,
             client=cast(OllamaClient, self.client),
-            observer=self.observer,
             suspect=self.suspected.append,
             clock_ms=self.clock_ms,
         )
+        self.pool = Pool(view=self.view, line=self.line, asker=asker, observer=self.observer, clock_ms=self.clock_ms)
         for name in self.nodes:
             self.saw(name, loaded=loaded)
 
@@ -181,7 +186,8 @@ class Replica:
         return self.view.breakers().get(name, {}).get(model, Breaker())
 
     def attempt(self, number: int = 1, told: Callable[[Queued], object] = lambda _: None, **changes: Any) -> Attempt:
-        return Attempt(id=f"c{number}.1", call=call(number, **changes), weight=1, told=told)
+        made = call(number, **changes)
+        return Attempt(id=f"c{number}.1", call=made, weight=1, told=told, wish=wanted(made))
 
     @asynccontextmanager
     async def exchange(self, number: int = 1, **changes: Any) -> AsyncIterator[Tally]:

@@ -1,103 +1,26 @@
-"""One exchange with one backend, over aiohttp: connect, first byte, idle and total time apart.
+"""Exchanges with backends: connect, first byte, idle and total time apart; what fails is said in the gateway's errors.
 
-aiohttp and not httpx here: httpx scans its whole pool on every request and loses connections to cancellations
-(reference: performance 3a, reliability finding 5). Only our own headers and the trace's go upstream; none come back.
+An HTTP client of our own, for aiohttp costs twice its time and httpx scans its whole pool on every request (reference:
+performance 3a). tests/aiohttp_client.py keeps the same promises over aiohttp, and both are put to the same tests.
 """
 
 import asyncio
-import ssl
-from collections.abc import AsyncIterator, Awaitable, Callable, Coroutine
-from contextlib import asynccontextmanager, suppress
-from typing import Any
+from types import TracebackType
 
-import aiohttp
-from msgspec import Struct
-
-from gateway.core.fleet import Node
-from gateway.core.trace import Trace
+from gateway.backends.connection import OK
+from gateway.backends.connections import Connections
+from gateway.backends.reply import Broken, Reply
+from gateway.backends.sending import Carry, Patience, RequestHeads, Sending
+from gateway.cut import Cut
 from gateway.dialects import ollama_faults
-from gateway.errors import BackendFault, BackendTimeout, BackendUnreachable, StreamBroken
+from gateway.errors import BackendFault, BackendTimeout, BackendUnreachable, GatewayError, StreamBroken
 
-CONNECTIONS_MAX = 4_096
-KEEPALIVE_S = 60.0
 ERROR_BYTES_MAX = 64 << 10
 WHOLE_BYTES_MAX = 64 << 20
-TRUSTED_MAX = 1_024
-"""sets of certificates that are kept ready"""
+LOOK_S_MIN = 0.001
+"""between two looks at a deadline: timers may come a moment too early"""
 TAIL_S = 0.5
 """how long the end of a finished body may take before its connection is given up instead of reused"""
-
-_HEADERS = {"Content-Type": "application/json", "Accept": "application/x-ndjson", "Accept-Encoding": "identity"}
-
-
-class Patience(Struct, frozen=True):
-    """Seconds: to connect, to the first byte, between bytes of a stream, for a whole answer."""
-
-    connect_s: float
-    first_byte_s: float
-    idle_s: float
-    total_s: float
-
-
-class Sending(Struct, kw_only=True):
-    """One request to one node; `on_sent` is called when the node is being given it.
-
-    `deadline` is that of the head while it is awaited: whoever reschedules it ends the wait. `first_byte_s` 0: as long
-    as the client's patience says.
-    """
-
-    node: Node
-    path: str
-    body: bytes
-    on_sent: Callable[[], None]
-    trace: Trace | None = None
-    first_byte_s: float = 0.0
-    deadline: asyncio.Timeout | None = None
-    reused: bool = False
-    """whether it went over a connection of an earlier request, which the node may have closed meanwhile"""
-
-
-Carry = Callable[[Coroutine[Any, Any, aiohttp.ClientResponse]], Awaitable[aiohttp.ClientResponse]]
-
-
-class Answer:
-    """A successful answer whose head has arrived. Keeps `ports.Exchange`."""
-
-    def __init__(self, response: aiohttp.ClientResponse, patience: Patience, deadline: asyncio.Timeout) -> None:
-        self._response = response
-        self._patience = patience
-        self._deadline = deadline
-        self._wanted = True
-        self._end_s = asyncio.get_running_loop().time() + patience.total_s
-
-    async def whole(self) -> bytes:
-        body = bytearray()
-        async for piece in self._response.content.iter_any():
-            body += piece
-            if len(body) > WHOLE_BYTES_MAX:
-                raise BackendFault("The model server sent an answer that is too large.")
-        return bytes(body)
-
-    async def pieces(self) -> AsyncIterator[bytes]:
-        loop, patience = asyncio.get_running_loop(), self._patience
-        self._deadline.reschedule(min(loop.time() + patience.idle_s, self._end_s))
-        async for piece in self._response.content.iter_any():
-            yield piece
-            if b"\n" in piece:  # bytes that never make a line are silence too
-                self._deadline.reschedule(min(loop.time() + patience.idle_s, self._end_s))
-
-    def leave(self) -> None:
-        self._wanted = False
-
-    async def finish(self) -> None:
-        """Read the end of the body so that the connection can be used again; it is closed when there is none."""
-        if not self._wanted:
-            return
-        self._deadline.reschedule(None)
-        with suppress(TimeoutError, aiohttp.ClientError):
-            async with asyncio.timeout(TAIL_S):
-                async for _ in self._response.content.iter_any():
-                    pass
 
 
 class OllamaClient:
@@ -105,116 +28,173 @@ class OllamaClient:
 
     def __init__(self, patience: Patience) -> None:
         self._patience = patience
-        self._session = aiohttp.ClientSession(
-            connector=aiohttp.TCPConnector(limit=CONNECTIONS_MAX, keepalive_timeout=KEEPALIVE_S),
-            cookie_jar=aiohttp.DummyCookieJar(),
-            timeout=aiohttp.ClientTimeout(total=None, sock_connect=patience.connect_s),
-            headers=_HEADERS,
-            skip_auto_headers=("User-Agent",),
-            auto_decompress=False,
-            trust_env=False,
-            trace_configs=[_follows_sending()],
-        )
-
-        self._trusted: dict[str, ssl.SSLContext] = {}
-        """by the certificates that a node's own is to be signed by"""
+        self._connections = Connections(patience.connect_s)
+        self._heads = RequestHeads()
 
     async def close(self) -> None:
-        await self._session.close()
+        self._connections.close()
+        await asyncio.sleep(0)  # for the loop to close the sockets
 
-    @asynccontextmanager
-    async def exchange(self, sending: Sending, carry: Carry) -> AsyncIterator[Answer]:
-        """The answer to a request. `carry` waits for its head, which may go on when nobody wants it any more.
+    def exchange(self, sending: Sending, carry: Carry) -> "Answer":
+        """To be entered: that gives the answer, whose head has arrived. `carry` waits for it.
 
         Leaving the block early closes the connection, which cancels the work upstream. Raises a `BackendFault`,
         `Unavailable`, or the client's own mistake.
         """
-        response: aiohttp.ClientResponse | None = None
-        try:
-            async with asyncio.timeout(sending.first_byte_s or self._patience.first_byte_s) as deadline:
-                sending.deadline = deadline
-                response = await carry(self._post(sending))
-                sending.deadline = None
-                answer = Answer(response, self._patience, deadline)
-                yield answer
-                await answer.finish()
-        except TimeoutError:
-            raise BackendTimeout from None
-        except (aiohttp.ClientError, ConnectionError) as error:
-            raise StreamBroken from error
-        finally:
-            sending.deadline = None
-            if response is not None:
-                response.close()
+        return Answer(self, sending, carry, self._patience)
 
-    async def _post(self, sending: Sending) -> aiohttp.ClientResponse:
+    async def post(self, sending: Sending) -> Reply:
         """The head of a success, which is closed by whoever gets it."""
         node = sending.node
         try:
-            response = await self._session.post(
-                node.url + sending.path,
-                data=sending.body,
-                headers=_headers(sending),
-                ssl=self._trust(node.ca_pem),
-                allow_redirects=False,
-                trace_request_ctx=sending,
-            )
-        except (aiohttp.ClientError, ConnectionError) as error:
-            raise BackendUnreachable(blames="" if sending.reused else None) from error
+            head = self._heads.of(sending)
+            connection = self._connections.idle((node.url, node.ca_pem))
+            sending.reused = connection is not None
+            reply = (connection or await self._connections.connect(node)).send(head, sending.body)
+        except (Broken, OSError, ValueError) as error:
+            raise _unreachable(sending) from error
+        sending.body = b""  # it may be large, and the answer long
         try:
-            await _check(response)
+            sending.on_sent()
+            if not reply.has(0):
+                await reply.more(0)
+            if not reply.status:
+                raise _unreachable(sending) from reply.failure
+            if reply.status != OK or reply.encoded:
+                raise await _refusal(reply)
         except BaseException:
-            response.close()
+            reply.close()
             raise
-        return response
-
-    def _trust(self, ca_pem: str) -> ssl.SSLContext | bool:
-        if not ca_pem:
-            return True
-        if ca_pem not in self._trusted:
-            if len(self._trusted) >= TRUSTED_MAX:
-                self._trusted.clear()
-            self._trusted[ca_pem] = ssl.create_default_context(cadata=ca_pem)
-        return self._trusted[ca_pem]
+        return reply
 
 
-def _follows_sending() -> aiohttp.TraceConfig:
-    """Tells the `Sending` that comes as a request's context how far it has come."""
+class Answer:
+    """One exchange, from the request to the last byte that is wanted. Entered once; keeps `ports.Exchange`.
 
-    async def reused(session: aiohttp.ClientSession, context: Any, params: Any) -> None:
-        context.trace_request_ctx.reused = True
+    One timer serves all its deadlines: it is not touched when a deadline moves further away, but looks again when its
+    time has come.
+    """
 
-    async def sent(session: aiohttp.ClientSession, context: Any, params: Any) -> None:
-        """Connected, and the head of the request is on its way."""
-        context.trace_request_ctx.on_sent()
+    __slots__ = (
+        "_carry", "_client", "_deadline_s", "_end_s", "_loop", "_patience", "_reply", "_sending", "_timer", "_waiting",
+        "_wanted",
+    )  # fmt: skip
 
-    config = aiohttp.TraceConfig()
-    config.on_connection_reuseconn.append(reused)
-    config.on_request_headers_sent.append(sent)
-    return config
+    def __init__(self, client: OllamaClient, sending: Sending, carry: Carry, patience: Patience) -> None:
+        self._client = client
+        self._sending = sending
+        self._carry = carry
+        self._patience = patience
+        self._waiting = Cut()
+        """for the head: what posts may go on, so it is the wait that ends when its time is over"""
+        self._reply: Reply | None = None
+        self._wanted = True
+        self._end_s = 0.0
+        """when a stream has to end; 0: it has not begun"""
+
+    async def __aenter__(self) -> "Answer":
+        self._loop = asyncio.get_running_loop()
+        self._deadline_s = self._loop.time() + (self._sending.first_byte_s or self._patience.first_byte_s)
+        self._timer = self._loop.call_at(self._deadline_s, self._look)
+        try:
+            with self._waiting:
+                self._sending.expire = self._waiting.now
+                self._reply = await self._carry(self._client.post(self._sending))
+        finally:
+            self._sending.expire = None
+            if self._reply is None:
+                self._timer.cancel()
+        if self._reply is None:
+            raise BackendTimeout
+        return self
+
+    async def __aexit__(
+        self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
+    ) -> None:
+        assert self._reply
+        self._timer.cancel()
+        if self._wanted and error is None:
+            self._reply.drain(TAIL_S)
+        else:
+            self._reply.close()
+
+    async def whole(self) -> bytes:
+        reply = self._reply
+        assert reply
+        if not reply.has(WHOLE_BYTES_MAX + 1):
+            await reply.more(WHOLE_BYTES_MAX + 1)
+        if reply.unread_bytes > WHOLE_BYTES_MAX:
+            raise BackendFault("The model server sent an answer that is too large.")
+        if reply.failure:
+            raise _told(reply.failure)
+        return reply.take()
+
+    def pieces(self) -> "Answer":
+        return self
+
+    def __aiter__(self) -> "Answer":
+        return self
+
+    async def __anext__(self) -> bytes:
+        piece = await self.piece()
+        if not piece:
+            raise StopAsyncIteration
+        return piece
+
+    async def piece(self) -> bytes:
+        """What has arrived since the last one; b"": the body has ended."""
+        reply = self._reply
+        assert reply
+        if not self._end_s:
+            self._begin_stream()
+        if not reply.has(1):
+            await reply.more(1)
+        piece = reply.take()
+        if not piece and reply.failure:
+            raise _told(reply.failure)
+        if b"\n" in piece:  # bytes that never make a line are silence too
+            self._deadline_s = min(self._loop.time() + self._patience.idle_s, self._end_s)
+        return piece
+
+    def leave(self) -> None:
+        self._wanted = False
+
+    def _begin_stream(self) -> None:
+        now_s = self._loop.time()
+        self._end_s = now_s + self._patience.total_s
+        self._deadline_s = min(now_s + self._patience.idle_s, self._end_s)
+        self._timer.cancel()
+        self._timer = self._loop.call_at(self._deadline_s, self._look)
+
+    def _look(self) -> None:
+        if self._loop.time() < self._deadline_s:
+            self._timer = self._loop.call_at(max(self._deadline_s, self._loop.time() + LOOK_S_MIN), self._look)
+        elif self._reply:
+            self._reply.fail(BackendTimeout())
+        else:
+            self._loop.call_soon(self._waiting.now)  # a head that has come in time goes before
 
 
-def _headers(sending: Sending) -> dict[str, str] | None:
-    """Those that not every request has."""
-    trace = sending.trace.headers() if sending.trace else None
-    if not sending.node.bearer:
-        return trace
-    return {"Authorization": f"Bearer {sending.node.bearer}", **(trace or {})}
+def _unreachable(sending: Sending) -> BackendUnreachable:
+    """That a node closed a connection which was kept is nobody's fault."""
+    return BackendUnreachable(blames="" if sending.reused else None)
 
 
-async def _check(response: aiohttp.ClientResponse) -> None:
-    """Raises what a head other than a plain success means."""
-    if response.status != 200:
-        raise ollama_faults.fault(response.status, await _start_of(response))
-    if response.headers.get("Content-Encoding", "identity") != "identity":
-        raise BackendFault("The model server sent an encoded answer, which was not asked for.")
+async def _refusal(reply: Reply) -> GatewayError:
+    """What a head other than a plain success means."""
+    if reply.status == OK:
+        return BackendFault("The model server sent an encoded answer, which was not asked for.")
+    if not reply.has(ERROR_BYTES_MAX):
+        await reply.more(ERROR_BYTES_MAX)
+    if reply.failure:
+        return _told(reply.failure)
+    return ollama_faults.fault(reply.status, reply.take()[:ERROR_BYTES_MAX])
 
 
-async def _start_of(response: aiohttp.ClientResponse) -> bytes:
-    """The body of an error, or as much of it as anyone will read."""
-    body = bytearray()
-    async for piece in response.content.iter_any():
-        body += piece
-        if len(body) >= ERROR_BYTES_MAX:
-            break
-    return bytes(body)
+def _told(failure: Exception) -> GatewayError:
+    """Why a body has ended before its end."""
+    if isinstance(failure, GatewayError):
+        return failure
+    broken = StreamBroken()
+    broken.__cause__ = failure
+    return broken

@@ -4,6 +4,7 @@ import asyncio
 from collections.abc import Awaitable, Callable
 from contextlib import suppress
 
+from gateway.backends.asking import Asker
 from gateway.backends.breakers import Breakers
 from gateway.backends.client import OllamaClient
 from gateway.backends.fleet_settings import FleetSettings
@@ -94,15 +95,21 @@ class Fleet:
         self.library = Library(view, self._shows, self._prober.relist)
 
     def _pool(self, settings: FleetSettings, observer: FleetObserver, clock_ms: Callable[[], int]) -> Pool:
+        asker = Asker(
+            view=self.view,
+            seats=self.seats,
+            loads=self._loads,
+            rests=self.line.rests,
+            watchdog=self._watchdog,
+            client=self._client,
+            suspect=self._news.suspect,
+            clock_ms=clock_ms,
+        )
         return Pool(
             view=self.view,
             line=self.line,
-            seats=self.seats,
-            loads=self._loads,
-            watchdog=self._watchdog,
-            client=self._client,
+            asker=asker,
             observer=observer,
-            suspect=self._news.suspect,
             clock_ms=clock_ms,
             default_model=settings.default_model,
             allow_cloud=settings.allow_cloud,

@@ -2,7 +2,7 @@
 
 from msgspec import Struct
 
-from gateway.backends.client import Patience
+from gateway.backends.sending import Patience
 from gateway.core import node_url
 from gateway.core.fleet import Node
 from gateway.settings import Settings

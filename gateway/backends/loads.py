@@ -9,9 +9,8 @@ from collections.abc import Coroutine
 from contextlib import suppress
 from typing import Any
 
-import aiohttp
-
 from gateway.backends.seats import Seat, Seats
+from gateway.backends.sending import AnyHead
 from gateway.backends.view import FleetView
 from gateway.core.placing import Left
 from gateway.errors import GatewayError
@@ -34,11 +33,11 @@ class Loads:
         """Whether the slot goes on being held, for a load."""
         return seat.id in self._orphans
 
-    async def carry(self, seat: Seat, posting: Coroutine[Any, Any, aiohttp.ClientResponse]) -> aiohttp.ClientResponse:
+    async def carry(self, seat: Seat, posting: Coroutine[Any, Any, AnyHead]) -> AnyHead:
         """The head of the answer; the model is loaded then. Whoever stops waiting for it does not end the load."""
         task = asyncio.create_task(posting)
         try:
-            response = await asyncio.shield(task)
+            head = await asyncio.shield(task)
         except asyncio.CancelledError:
             if not task.done():
                 self._orphans[seat.id] = asyncio.create_task(self._see_through(seat, task))
@@ -46,7 +45,7 @@ class Loads:
                 task.result().close()
             raise
         self._seats.loaded(seat.backend, seat.model)
-        return response
+        return head
 
     async def close(self) -> None:
         orphans = list(self._orphans.values())
@@ -54,7 +53,7 @@ class Loads:
             orphan.cancel()
         await asyncio.gather(*orphans, return_exceptions=True)
 
-    async def _see_through(self, seat: Seat, task: asyncio.Task[aiohttp.ClientResponse]) -> None:
+    async def _see_through(self, seat: Seat, task: asyncio.Task[AnyHead]) -> None:
         """Until the first byte, or until the node lists the model; then the work itself is of no use."""
         good = False
         try:

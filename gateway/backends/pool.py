@@ -1,34 +1,30 @@
 """All backends as one: a slot on the best of them, one attempt, and another one elsewhere where that helps."""
 
-from collections.abc import AsyncIterator, Callable, Coroutine
-from contextlib import AsyncExitStack, asynccontextmanager
-from typing import Any
+from collections.abc import Callable
+from types import TracebackType
 
-import aiohttp
 from msgspec.structs import replace
 
-from gateway.backends.client import Answer, OllamaClient, Sending
+from gateway.backends.asking import Asker, Asking
+from gateway.backends.client import Answer
 from gateway.backends.line import Attempt, Line, wanted
-from gateway.backends.loads import Loads
-from gateway.backends.seats import GOOD, NEUTRAL, Seat, Seats, Verdict
+from gateway.backends.seats import Seat
 from gateway.backends.view import FleetView
-from gateway.backends.watchdog import Watchdog
 from gateway.core import catalogue, names, routing
 from gateway.core.breaker import Breaker
 from gateway.core.call import Admission, Call, Queued
 from gateway.core.catalogue import ModelCard
 from gateway.core.fleet import Alias, Node
-from gateway.core.placing import Foreseen, Left
+from gateway.core.placing import LINE_FULL, Foreseen
 from gateway.core.retries import RetryBudget
 from gateway.core.routing import Backend
 from gateway.core.tally import Tally
 from gateway.core.usage import Tried
-from gateway.errors import BackendTimeout, BackendUnreachable, GatewayError, ModelNotFound, NoBackend
+from gateway.errors import BackendUnreachable, GatewayError, NoBackend
 from gateway.ports import FleetObserver
 
 ATTEMPTS_MAX = 2
 """of one call: a prompt that kills one runner is offered to one more"""
-NS_PER_MS = 1_000_000
 
 
 class Pool:
@@ -39,24 +35,16 @@ class Pool:
         *,
         view: FleetView,
         line: Line,
-        seats: Seats,
-        loads: Loads,
-        watchdog: Watchdog,
-        client: OllamaClient,
+        asker: Asker,
         observer: FleetObserver,
-        suspect: Callable[[str], None],
         clock_ms: Callable[[], int],
         default_model: str | None = None,
         allow_cloud: bool = False,
     ) -> None:
         self._view = view
         self._line = line
-        self._seats = seats
-        self._loads = loads
-        self._watchdog = watchdog
-        self._client = client
+        self._asker = asker
         self._observer = observer
-        self._suspect = suspect
         self._clock_ms = clock_ms
         self._default_model = default_model
         self._allow_cloud = allow_cloud
@@ -80,6 +68,10 @@ class Pool:
             return "cloud"
         return routing.objection(self._view.snapshot(), model)
 
+    def turns_away(self, call: Call) -> str:
+        waits = call.wait_ms_max != 0
+        return self.objection(call.model) or (LINE_FULL if waits and self._line.is_full(call.model) else "")
+
     def models(self) -> list[ModelCard]:
         return catalogue.models(self._view.snapshot())
 
@@ -95,10 +87,9 @@ class Pool:
     def default_model(self) -> str | None:
         return self._default_model or routing.default_model(self._view.snapshot())
 
-    @asynccontextmanager
-    async def exchange(
+    def exchange(
         self, call: Call, admission: Admission, output_tokens_max: int, tally: Tally, told: Callable[[Queued], object]
-    ) -> AsyncIterator[Answer]:
+    ) -> "Answering":
         self._budget.earn()
         attempt = Attempt(
             id=f"{call.id}.{tally.answers}.1",
@@ -106,14 +97,12 @@ class Pool:
             weight=admission.weight,
             waited_ms=tally.waited_ms,
             told=told,
+            wish=wanted(call),
         )
-        async with AsyncExitStack() as stack:
-            yield await self._first_answer(attempt, output_tokens_max, tally, stack)
+        return Answering(self, attempt, output_tokens_max, tally)
 
-    async def _first_answer(
-        self, attempt: Attempt, output_tokens_max: int, tally: Tally, stack: AsyncExitStack
-    ) -> Answer:
-        """The answer of the first backend that gives one."""
+    async def first_answer(self, attempt: Attempt, output_tokens_max: int, tally: Tally) -> tuple[Asking, Answer]:
+        """The answer of the first backend that gives one, and the attempt, to be left."""
         failure: GatewayError | None = None
         lost: Tried | None = None
         for number in range(1, ATTEMPTS_MAX + 1):
@@ -125,8 +114,9 @@ class Pool:
                 tally.failed(lost)
             tally.backend = seat.backend
             began_ms = self._clock_ms()
+            asking = self._asker.ask(seat, attempt.call, output_tokens_max, tally)
             try:
-                return await stack.enter_async_context(self._ask(seat, attempt.call, output_tokens_max, tally))
+                return asking, await asking.__aenter__()
             except GatewayError as error:
                 failure = error
                 if not error.elsewhere or number == ATTEMPTS_MAX or not self._budget.spend():
@@ -155,85 +145,25 @@ class Pool:
         again = seat.recycled or (isinstance(error, BackendUnreachable) and not able)
         return frozenset() if again else frozenset((seat.backend,))
 
-    @asynccontextmanager
-    async def _ask(self, seat: Seat, call: Call, output_tokens_max: int, tally: Tally) -> AsyncIterator[Answer]:
-        """One exchange in one slot, which is given back when it is over, with what it came to."""
-        verdict, good, before = NEUTRAL, False, tally.prompt_tokens + tally.completion_tokens
-        tally.said = None
-        try:
-            sending = self._sending(seat, call, output_tokens_max, tally)
 
-            async def carry(posting: Coroutine[Any, Any, aiohttp.ClientResponse]) -> aiohttp.ClientResponse:
-                if seat.loads:
-                    return await self._loads.carry(seat, posting)
-                with self._watchdog.watching(seat, sending, call):
-                    return await posting
+class Answering:
+    """The answer to a call while it is read, to be entered once."""
 
-            async with self._client.exchange(sending, carry) as answer:
-                yield answer
-            verdict, good = GOOD, True
-            self._line.rests.served(seat.backend)
-        except GatewayError as error:
-            verdict = self._judged(seat, error)
-            error.elsewhere = error.elsewhere or seat.recycled
-            raise
-        finally:
-            if not self._loads.kept(seat):
-                self._seats.leave(_left(seat, tally, before, good=good), verdict)
+    __slots__ = ("_asking", "_attempt", "_output_tokens_max", "_pool", "_tally")
 
-    def _sending(self, seat: Seat, call: Call, output_tokens_max: int, tally: Tally) -> Sending:
-        """Raises `ModelNotFound` for a node that has gone, or has lost the model, since it was chosen."""
-        node, backend = self._view.node(seat.backend), self._view.backend(seat.backend)
-        model = backend.models.get(call.model) if backend else None
-        if node is None or backend is None or model is None:
-            raise ModelNotFound
-        seat.context_tokens = call.upstream.context_tokens
-        loaded, most = backend.loaded.get(call.model), model.details.context_length
-        least = min(seat.context_tokens, most or seat.context_tokens)
-        if loaded and not seat.loads and loaded.context_tokens >= least:
-            seat.context_tokens = loaded.context_tokens or seat.context_tokens
-        body = call.upstream.encode(
-            model=model.spelling,
-            stream=call.by_line,
-            output_tokens_max=output_tokens_max,
-            thinks=model.thinks,
-            context_tokens=seat.context_tokens,
-        )
-        return Sending(
-            node=node,
-            path=call.upstream.path,
-            body=body,
-            trace=call.trace,
-            on_sent=lambda: tally.sent(self._clock_ms()),
-        )
+    def __init__(self, pool: Pool, attempt: Attempt, output_tokens_max: int, tally: Tally) -> None:
+        self._pool = pool
+        self._attempt = attempt
+        self._output_tokens_max = output_tokens_max
+        self._tally = tally
+        self._asking: Asking | None = None
 
-    def _judged(self, seat: Seat, error: GatewayError) -> Verdict:
-        """What a failure says of the backend. One that answers at all can be reached; a load may take its time. That a
-        kept connection was closed is nobody's fault, the first time; what the unloading of a silent model has cured is
-        none any more."""
-        again = self._line.rests.failed(seat.backend, error)
-        if isinstance(error, ModelNotFound):
-            self._suspect(seat.backend)
-        if error.blames == "node" or (again and isinstance(error, BackendUnreachable)):
-            return Verdict(node="fault")
-        forgiven = seat.recycled or (seat.loads and isinstance(error, BackendTimeout))
-        if error.blames == "model" and not forgiven:
-            return Verdict(node="ok", pair="fault")
-        return NEUTRAL
+    async def __aenter__(self) -> Answer:
+        self._asking, answer = await self._pool.first_answer(self._attempt, self._output_tokens_max, self._tally)
+        return answer
 
-
-def _left(seat: Seat, tally: Tally, before: int, *, good: bool) -> Left:
-    """What the attempt came to, in the node's own figures where it gave any. `before`: tokens seen when it began."""
-    said, seen = tally.said, tally.prompt_tokens + tally.completion_tokens - before
-    if said is None:
-        return Left(id=seat.id, tokens=seen)
-    return Left(
-        id=seat.id,
-        tokens=max(said.prompt_tokens + said.completion_tokens, seen),
-        prompt_tokens=said.prompt_tokens,
-        prompt_ms=said.prompt_ns / NS_PER_MS,
-        output_tokens=said.completion_tokens,
-        output_ms=said.eval_ns / NS_PER_MS,
-        load_ms=said.load_ns / NS_PER_MS,
-        good=good,
-    )
+    async def __aexit__(
+        self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
+    ) -> None:
+        assert self._asking
+        await self._asking.__aexit__(kind, error, trace)

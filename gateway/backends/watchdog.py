@@ -5,16 +5,14 @@ unloading it helps (reference: ollama-http section 5.8).
 """
 
 import asyncio
-from collections.abc import Callable, Iterator
-from contextlib import contextmanager, suppress
-
-from msgspec import Struct
+from collections.abc import Callable
+from contextlib import AbstractContextManager, suppress
 
 from gateway.backends import lookup
 from gateway.backends.breakers import Breakers
-from gateway.backends.client import Sending
 from gateway.backends.lookup import Lookup
 from gateway.backends.seats import Seat, Seats
+from gateway.backends.sending import Sending
 from gateway.backends.view import FleetView
 from gateway.core.call import Call
 from gateway.core.routing import UNKNOWN
@@ -27,12 +25,25 @@ SLOWER = 5.0
 UNLOAD_S_MAX = 30.0
 
 
-class _Watched(Struct):
-    seat: Seat
-    sending: Sending
-    since_ms: int
-    patience_ms: float
-    """how long it may be silent, from then on or since the model has last answered anybody"""
+class _Watched:
+    """A call that waits for its first byte, while it is entered."""
+
+    __slots__ = ("_all", "call", "seat", "sending", "since_ms")
+
+    def __init__(
+        self, everyone: dict[str, "_Watched"], seat: Seat, sending: Sending, call: Call, since_ms: int
+    ) -> None:
+        self._all = everyone
+        self.seat = seat
+        self.sending = sending
+        self.call = call
+        self.since_ms = since_ms
+
+    def __enter__(self) -> None:
+        self._all[self.seat.id] = self
+
+    def __exit__(self, *_: object) -> None:
+        del self._all[self.seat.id]
 
 
 class Watchdog:
@@ -58,21 +69,9 @@ class Watchdog:
         self._silent_ms = silent_s * 1000
         self._watched: dict[str, _Watched] = {}
 
-    @contextmanager
-    def watching(self, seat: Seat, sending: Sending, call: Call) -> Iterator[None]:
-        """While the block waits for the first byte of a call to a loaded model."""
-        backend = self._view.backend(seat.backend)
-        rates = (backend.rates.get(seat.model) if backend else None) or UNKNOWN
-        expected_ms = call.estimate.prompt_expected * (rates.prompt_token_ms or UNKNOWN.prompt_token_ms)
-        if not call.by_line:  # nothing comes before all of it is there
-            expected_ms += call.estimate.output_max * (rates.output_token_ms or UNKNOWN.output_token_ms)
-            expected_ms = max(expected_ms, rates.call_ms)
-        patience_ms = max(self._silent_ms, SLOWER * expected_ms)
-        self._watched[seat.id] = _Watched(seat, sending, self._clock_ms(), patience_ms)
-        try:
-            yield
-        finally:
-            del self._watched[seat.id]
+    def watching(self, seat: Seat, sending: Sending, call: Call) -> AbstractContextManager[None]:
+        """While it is entered, the first byte of a call to a loaded model is awaited."""
+        return _Watched(self._watched, seat, sending, call, self._clock_ms())
 
     async def run(self) -> None:
         while True:
@@ -98,8 +97,21 @@ class Watchdog:
 
     def _is_silent(self, watched: _Watched) -> bool:
         """Whether it has waited too long, while nobody else was answered either."""
-        since = max(watched.since_ms, self._seats.served_ms(watched.seat.backend, watched.seat.model))
-        return self._clock_ms() - since >= watched.patience_ms
+        since_ms = max(watched.since_ms, self._seats.served_ms(watched.seat.backend, watched.seat.model))
+        silent_ms = self._clock_ms() - since_ms
+        return silent_ms >= self._silent_ms and silent_ms >= SLOWER * self._expected_ms(watched)
+
+    def _expected_ms(self, watched: _Watched) -> float:
+        """The time the node needs to the first byte of such a call."""
+        seat, call = watched.seat, watched.call
+        backend = self._view.backend(seat.backend)
+        rates = (backend.rates.get(seat.model) if backend else None) or UNKNOWN
+        expected_ms = call.estimate.prompt_expected * (rates.prompt_token_ms or UNKNOWN.prompt_token_ms)
+        if call.by_line:
+            return expected_ms
+        # nothing comes before all of it is there
+        expected_ms += call.estimate.output_max * (rates.output_token_ms or UNKNOWN.output_token_ms)
+        return max(expected_ms, rates.call_ms)
 
     def _is_alone(self, backend: str, model: str) -> bool:
         """Whether the model is loaded there and no call of any replica gets an answer from it."""
@@ -116,7 +128,6 @@ class Watchdog:
         if not await self.recycle(backend, model):
             return
         for one in ours:
-            if one.sending.deadline and not one.sending.deadline.expired():
+            if one.sending.expire:
                 one.seat.recycled = True
-                with suppress(RuntimeError):  # it has just ended by itself
-                    one.sending.deadline.reschedule(asyncio.get_running_loop().time())
+                one.sending.expire()
