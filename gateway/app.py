@@ -4,6 +4,7 @@
 
 import asyncio
 import gc
+import os
 import secrets
 import time
 from collections.abc import AsyncIterator, Mapping
@@ -26,6 +27,7 @@ from gateway.core.call import Call
 from gateway.core.keys import Peppers
 from gateway.deadline import Deadline
 from gateway.dialects.policy import Policy
+from gateway.gate import Gate
 from gateway.loops import Loops
 from gateway.pipeline import Pipeline
 from gateway.pulse import Pulse
@@ -73,7 +75,7 @@ def monotonic_ms() -> int:
 
 
 def new_call_id() -> str:
-    return ids.uuid7(time.time_ns() // 1_000_000, secrets.token_bytes(ids.ENTROPY_BYTES))
+    return ids.uuid7(time.time_ns() // 1_000_000, os.urandom(ids.ENTROPY_BYTES))
 
 
 class Replica:
@@ -141,9 +143,9 @@ class Replica:
             has_model = fleet.view.has_model
             observer = CallObserver(metrics, self.log, spans, has_model=has_model, clock_ms=monotonic_ms)
             app.state.openapi = []
-            app.state.calls = self._calls(
-                Pipeline(leases, fleet.pool, monotonic_ms, observer), fleet.pool, observer, spans, door
-            )
+            gate = Gate()
+            pipeline = Pipeline(leases, fleet.pool, monotonic_ms, observer, gate)
+            app.state.calls = self._calls(pipeline, gate, fleet.pool, observer, spans, door)
             ledger = RedisLedger(redis, settings.shards)
             dead = DeadEvents(redis, functions, settings.shards)
             used = UsedOfRedis(functions, directory, RegistryDirectory(registry), inspector, ledger, dead, door)
@@ -184,9 +186,12 @@ class Replica:
             on_change=observer.changed,
         )
 
-    def _calls(self, pipeline: Pipeline, fleet: Pool, observer: CallObserver, spans: Tracing, door: Door) -> CallDeps:
+    def _calls(
+        self, pipeline: Pipeline, gate: Gate, fleet: Pool, observer: CallObserver, spans: Tracing, door: Door
+    ) -> CallDeps:
         return CallDeps(
             pipeline=pipeline,
+            gate=gate,
             fleet=fleet,
             running=self.running,
             door=door,

@@ -22,7 +22,8 @@ class Outbox:
     def __init__(self) -> None:
         self._waiting = bytearray()
         self._ended = False
-        self._changed = asyncio.Event()
+        self._taker: asyncio.Future[None] | None = None
+        """the client's side, while it waits"""
         self._stop: Callable[[], object] | None = None
         self.reason: GatewayError | None = None
         """why no more bytes are wanted"""
@@ -44,7 +45,7 @@ class Outbox:
         self._waiting += data
         if len(self._waiting) > WAITING_BYTES_MAX:
             self.leave()
-        self._changed.set()
+        self._wake()
 
     def queued(self, place: Queued) -> None:
         """The call waits for a backend."""
@@ -64,7 +65,8 @@ class Outbox:
 
     def end(self) -> None:
         self._ended = True
-        self._changed.set()
+        self._stop = None
+        self._wake()
 
     def stops_with(self, stop: Callable[[], object]) -> None:
         """`stop` ends the making of bytes. It is called once, when that is no longer wanted, or now if it is not."""
@@ -75,8 +77,9 @@ class Outbox:
     def leave(self) -> None:
         """The client is gone, or is taken to be."""
         self.gone = True
-        self._changed.set()
-        self.cut(CallAbandoned())
+        self._wake()
+        if not self._ended:
+            self.cut(CallAbandoned())
 
     def cut(self, reason: GatewayError) -> None:
         """No more of the answer is wanted; the client, if it is there, is told why. The first reason counts."""
@@ -90,11 +93,15 @@ class Outbox:
         while not self._waiting:
             if self._ended or self.gone:
                 return None
-            self._changed.clear()
-            await self._changed.wait()
+            self._taker = asyncio.get_running_loop().create_future()
+            await self._taker
         data = bytes(self._waiting)
         self._waiting.clear()
         return data
+
+    def _wake(self) -> None:
+        if self._taker and not self._taker.done():
+            self._taker.set_result(None)
 
 
 class Notes:

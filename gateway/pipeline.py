@@ -12,15 +12,15 @@ cancels its handlers, ends the relay but never the settling.
 
 from collections.abc import Callable
 
-import anyio
-
 from gateway.core.call import Admission, Call, Queued, Trip
 from gateway.core.tally import Tally
+from gateway.cut import Cut
 from gateway.dialects import ollama
 from gateway.dialects.asked import Renderer
 from gateway.dialects.frames import Lines
 from gateway.dialects.ollama import Reply
 from gateway.errors import CallAbandoned, GatewayError, QuotaExceeded, StreamBroken
+from gateway.gate import Gate
 from gateway.outbox import Notes, Outbox
 from gateway.ports import Exchange, Fleet, Leases, Observer
 
@@ -28,33 +28,39 @@ from gateway.ports import Exchange, Fleet, Leases, Observer
 class Pipeline:
     """Runs calls. `clock_ms` is monotonic."""
 
-    def __init__(self, leases: Leases, fleet: Fleet, clock_ms: Callable[[], int], observer: Observer) -> None:
+    def __init__(
+        self, leases: Leases, fleet: Fleet, clock_ms: Callable[[], int], observer: Observer, gate: Gate
+    ) -> None:
         self._leases = leases
         self._fleet = fleet
         self._clock_ms = clock_ms
         self._observer = observer
+        self._gate = gate
 
     async def run(self, call: Call, renderer: Renderer, out: Outbox) -> None:
         """Everything from admission to settlement. Never raises: what goes wrong is told to client and bill."""
         tally = Tally(call)
         try:
-            out.admission = await self._leases.open(call, tally, out.cut, self._fleet.objection(call.model))
+            async with self._gate:
+                if out.reason:  # nobody waits for it any more
+                    raise out.reason
+                out.admission = await self._leases.open(call, tally, out.cut, self._fleet.turns_away(call))
         except GatewayError as refusal:
             out.refuse(refusal)
             return
         self._observer.admitted(call, out.admission)
         tally.admitted(out.admission.output_tokens_max)
         failure: GatewayError | None = None
-        with anyio.CancelScope() as relaying:
-            out.stops_with(relaying.cancel)
+        with Cut() as relaying:
+            out.stops_with(relaying.now)
             try:
                 await self._relay(call, out.admission, renderer, tally, out)
             except GatewayError as error:
                 failure = error
             except Exception as error:  # a bug of ours must not keep the lease open for ever
-                self._observer.surprised(call, error)
+                self._observer.surprised(call.endpoint, call.id, error)
                 failure = GatewayError()
-        if relaying.cancelled_caught:
+        if relaying.caught:
             failure = out.reason or CallAbandoned()
         if failure and out.last is None:
             tally.ended(failure.code, failure.status)

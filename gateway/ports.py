@@ -29,8 +29,8 @@ class Leases(Protocol):
 
         `cut` is called when the lease is lost: somebody took the call for dead and has settled it.
 
-        `objection` is a reason the replica already has against it ("no_backend", "model_not_found"), told only to
-        someone with a valid key.
+        `objection` is a reason the replica already has against it (`Fleet.turns_away`), told only to someone with a
+        valid key.
         """
 
     def progressed(self, tally: Tally) -> None:
@@ -71,6 +71,9 @@ class Fleet(Protocol):
 
     def objection(self, model: str) -> str:
         """Why no backend can serve the canonical `model` now: "", "no_backend", "model_not_found" or "cloud"."""
+
+    def turns_away(self, call: Call) -> str:
+        """Why the call would be turned away now: an objection to its model, "line_full", or ""."""
 
     def models(self) -> list[ModelCard]:
         """Every model of the fleet once, by name."""
@@ -175,7 +178,7 @@ class Observer(Protocol):
     def ended(self, call: Call, admission: Admission, bill: Bill) -> None:
         """An admitted call is settled, or will be."""
 
-    def surprised(self, call: Call, error: Exception) -> None:
+    def surprised(self, endpoint: str, call_id: str, error: Exception) -> None:
         """Something nobody planned for: a bug."""
 
 

@@ -169,7 +169,7 @@ class FakeObserver:
     def ended(self, call: Call, admission: Admission, bill: Bill) -> None:
         self.bills.append(bill)
 
-    def surprised(self, call: Call, error: Exception) -> None:
+    def surprised(self, endpoint: str, call_id: str, error: Exception) -> None:
         self.surprises.append(error)
 
 
@@ -195,6 +195,8 @@ class FakeFleet:
 
     def objection(self, model: str) -> str:
         return self._objection
+
+    turns_away = objection
 
     def alias(self, name: str) -> Alias | None:
         return None

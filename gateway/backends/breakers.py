@@ -27,6 +27,8 @@ class Breakers:
 
         Raises `LimitsUnavailable`.
         """
+        if event == "ok" and was == Breaker():  # nearly always
+            return False
         known = self._view.breakers().get(backend, {}).get(model, Breaker()) if was is None else was
         for _ in range(TRIES_MAX):
             to_be = after(known, event, now_ms, self._chance())

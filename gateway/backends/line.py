@@ -9,7 +9,6 @@ import math
 from collections.abc import Callable
 
 from msgspec import Struct
-from msgspec.structs import replace
 
 from gateway.backends.rests import Rests
 from gateway.backends.seats import Seat, Seats
@@ -22,6 +21,10 @@ from gateway.errors import LimitsUnavailable, LineFull, NoBackend, WaitedTooLong
 from gateway.ports import FleetObserver, Placement
 
 POLL_S = 1.0
+FULL_SHARE = 0.05
+"""a line that was full is taken for full as long as this part of it takes to be served"""
+FULL_MS_MAX = 250
+"""and no longer than that"""
 RETRY_S_MIN, RETRY_S_MAX = 2, 10
 """what Retry-After says to those who did not get a slot"""
 
@@ -37,9 +40,8 @@ class Attempt(Struct, frozen=True, kw_only=True):
     waited_ms: int = 0
     """by earlier attempts, and for earlier prompts of the call"""
     told: Callable[[Queued], object]
-
-    def wanted(self) -> Wanted:
-        return replace(wanted(self.call), salt=self.call.id)
+    wish: Wanted
+    """what it needs of a backend"""
 
 
 class Line:
@@ -64,6 +66,8 @@ class Line:
         self._depth_max = depth_max
         self._wait_ms_max = wait_ms_max
         self._waiting: dict[str, asyncio.Future[Placed]] = {}
+        self._full_until_ms: dict[str, int] = {}
+        """by model"""
         self.rests = Rests(clock_ms)
 
     @property
@@ -76,6 +80,12 @@ class Line:
         future = self._waiting.get(attempt)
         if future and not future.done():
             future.set_result(placed)
+
+    def is_full(self, model: str) -> bool:
+        """Whether it just was, and has hardly moved since: then it need not be asked. It is full for nobody while a
+        node has room, which may be too small for those that wait."""
+        just_was = self._full_until_ms.get(model, 0) > self._clock_ms()
+        return just_was and self._view.is_busy(model)
 
     async def seat(self, attempt: Attempt) -> Seat:
         """A slot for the call. Raises `NoBackend`, `LineFull`, `WaitedTooLong` or `LimitsUnavailable`."""
@@ -102,8 +112,8 @@ class Line:
 
     async def foresee(self, call: Call, weight: int) -> Foreseen:
         """What `seat` would do with the call now. Changes nothing. Raises `LimitsUnavailable`."""
-        attempt = Attempt(id=call.id, call=call, weight=weight, told=lambda _: None)
-        reasons = {backend.name: routing.unfit(backend, attempt.wanted()) for backend in self._view.snapshot()}
+        attempt = Attempt(id=call.id, call=call, weight=weight, told=lambda _: None, wish=wanted(call))
+        reasons = {backend.name: routing.unfit(backend, attempt.wish) for backend in self._view.snapshot()}
         unfit = {name: reason for name, reason in reasons.items() if reason}
         try:
             ask = self.ask(attempt)
@@ -123,7 +133,7 @@ class Line:
         patience_ms = self._patience_ms(attempt)
         future = asyncio.get_running_loop().create_future()
         self._waiting[attempt.id] = future
-        asked, pause_s = False, self._home_ms(attempt.call) / 1000 or POLL_S
+        asked = False
         try:
             while True:
                 said = await self._ask(attempt, waits=patience_ms > 0, again=asked)
@@ -132,11 +142,12 @@ class Line:
                 left_ms = began_ms + patience_ms - self._clock_ms()
                 if left_ms <= 0:
                     raise WaitedTooLong(retry_after_s=self._retry_s(attempt, said))
+                pause_s = POLL_S if asked else self._home_ms(attempt.wish) / 1000 or POLL_S
                 try:
                     async with asyncio.timeout(min(pause_s, POLL_S, max(left_ms, 0) / 1000)):
                         return await asyncio.shield(future)
                 except TimeoutError:
-                    asked, pause_s = True, POLL_S
+                    asked = True
         finally:
             self._waiting.pop(attempt.id, None)
 
@@ -150,6 +161,10 @@ class Line:
                 raise
             return Waiting(0, 0)
         if isinstance(said, Full):
+            drained_s = self._about_s(ask.candidates, attempt, said.depth)
+            self._full_until_ms[attempt.call.model] = self._clock_ms() + int(
+                min(FULL_MS_MAX, drained_s * 1000 * FULL_SHARE)
+            )
             raise LineFull(retry_after_s=self._retry_s(attempt, Waiting(said.depth, said.depth)))
         if isinstance(said, Waiting) and waits:
             attempt.told(Queued(said.position, self._about_s(ask.candidates, attempt, said.position)))
@@ -157,7 +172,7 @@ class Line:
 
     def ask(self, attempt: Attempt) -> Ask:
         """What it asks of the fleet, as the fleet is now. Raises `NoBackend`."""
-        call, wish = attempt.call, attempt.wanted()
+        call, wish = attempt.call, attempt.wish
         untried = [backend for backend in self._view.snapshot() if backend.name not in attempt.tried]
         candidates = routing.rank(map(self.rests.seen, untried), wish)
         if not candidates:
@@ -172,7 +187,7 @@ class Line:
             candidates=[self._helped(one, call.model) for one in candidates],
             lookups=affinity.looked_up(digests),
             records=affinity.recorded(digests),
-            home_ms=self._home_ms(attempt.call) if digests else 0,
+            home_ms=self._home_ms(wish) if digests else 0,
         )
 
     def _helped(self, candidate: Candidate, model: str) -> Candidate:
@@ -181,8 +196,8 @@ class Line:
         rates = backend.rates.get(model) if backend else None
         return candidate if rates is None or affinity.helps(rates) else routing.aloof(candidate)
 
-    def _home_ms(self, call: Call) -> int:
-        return affinity.home_ms(affinity.saving_ms(self._view.snapshot(), wanted(call)))
+    def _home_ms(self, wish: Wanted) -> int:
+        return affinity.home_ms(affinity.saving_ms(self._view.snapshot(), wish))
 
     def _patience_ms(self, attempt: Attempt) -> int:
         wish = attempt.call.wait_ms_max
@@ -194,7 +209,7 @@ class Line:
         return position * routing.typical_call_ms([b for b in backends if b], attempt.call.model) / slots / 1000
 
     def _retry_s(self, attempt: Attempt, said: Waiting) -> int:
-        candidates = routing.rank(self._view.snapshot(), attempt.wanted())
+        candidates = routing.rank(self._view.snapshot(), attempt.wish)
         about = math.ceil(self._about_s(candidates, attempt, said.position))
         return min(max(about, RETRY_S_MIN), RETRY_S_MAX)
 
@@ -207,4 +222,5 @@ def wanted(call: Call) -> Wanted:
         context_tokens=call.upstream.context_tokens,
         prompt_tokens=call.estimate.prompt_expected // parts,
         output_tokens=min(call.estimate.output_max // parts, routing.OUTPUT_TOKENS_EXPECTED),
+        salt=call.id,
     )

@@ -88,6 +88,10 @@ class FleetView:
         """Whether a node has, or had when it was last asked, the model of that canonical name."""
         return any(model in backend.models for backend in self._backends.values())
 
+    def is_busy(self, model: str) -> bool:
+        """Whether none of the nodes that have the model has a slot left."""
+        return all(one.busy >= one.slots for one in self._backends.values() if model in one.models)
+
     def breakers(self) -> dict[str, dict[str, Breaker]]:
         """By backend, then by model or WHOLE_NODE. Those that are not there are as new."""
         return {name: dict(found) for name, found in self._breakers.items() if found}

@@ -4,10 +4,17 @@ Every address is compared as 32 hex digits of IPv6, an IPv4 one in its mapped fo
 """
 
 from collections.abc import Iterable, Sequence
+from functools import lru_cache
 from hashlib import blake2b, sha256
 from ipaddress import IPv4Network, IPv6Address, IPv6Network, ip_address, ip_network
 
 HOPS_MAX = 32
+ADDRESS_CHARS_MAX = 100
+"""with its zone, and spaces around it"""
+REMEMBERED_MAX = 4_096
+"""addresses whose digits are kept at hand: clients call more than once"""
+SECRETS_MAX = 2
+"""that are at hand: a replica has one"""
 MAPPED_BITS = 96
 NOBODY = "0" * 32
 """the address of a client that has none, such as one on a unix socket"""
@@ -15,6 +22,11 @@ NOBODY = "0" * 32
 
 def digits(address: str) -> str | None:
     """The address as 32 hex digits; None when it is none. A zone or a port is not part of one."""
+    return _digits(address) if len(address) <= ADDRESS_CHARS_MAX else None
+
+
+@lru_cache(REMEMBERED_MAX)
+def _digits(address: str) -> str | None:
     try:
         parsed = ip_address(address.strip())
     except ValueError:
@@ -28,7 +40,13 @@ def hashed(address: str, secret: bytes) -> str:
 
     Without a secret anybody can find the address of a hash by trying them all.
     """
-    return blake2b(bytes.fromhex(address), key=sha256(secret).digest() if secret else b"", digest_size=8).hexdigest()
+    return blake2b(bytes.fromhex(address), key=_hash_key(secret), digest_size=8).hexdigest()
+
+
+@lru_cache(SECRETS_MAX)
+def _hash_key(secret: bytes) -> bytes:
+    """The secret in a length that the hash takes."""
+    return sha256(secret).digest() if secret else b""
 
 
 def network(text: str) -> str:

@@ -6,9 +6,12 @@ the canonical form: lower case, no default registry or namespace, always a tag.
 """
 
 import re
+from functools import lru_cache
 
 NAME_CHARS_MAX = 200
 SPELLING_CHARS_MAX = 400
+AT_HAND_MAX = 1_024
+"""spellings whose canonical form is kept: most calls use few"""
 _REGISTRY, _NAMESPACE, _TAG = "registry.ollama.ai", "library", "latest"
 _FORM = re.compile(r"[a-z0-9][a-z0-9._:/-]*", re.ASCII)
 _OF_HOSTS = re.compile("[.:]")
@@ -19,7 +22,12 @@ _STARS = re.compile(r"\*+")
 def canonical(name: str) -> str | None:
     """The one spelling of `name`, such as `llama3.2:latest`; None when it cannot be a model's name."""
     text = name.strip().lower().removeprefix("https://").removeprefix("http://")
-    if len(text) > SPELLING_CHARS_MAX or not _FORM.fullmatch(text):
+    return None if len(text) > SPELLING_CHARS_MAX else _canonical(text)
+
+
+@lru_cache(AT_HAND_MAX)
+def _canonical(text: str) -> str | None:
+    if not _FORM.fullmatch(text):
         return None
     while text.endswith(":local"):
         text = text.removesuffix(":local")

@@ -8,6 +8,8 @@ from gateway.core.breaker import Breaker
 from gateway.core.fleet import Registry
 from gateway.core.routing import WHOLE_NODE, Candidate, Rates, Unfit
 
+LINE_FULL = "line_full"
+"""why a call is turned away for the moment, where there is no objection to its model"""
 STATE, LISTING, BREAKER = "state", "models", "breaker"
 """kinds of what replicas tell each other of a node"""
 

@@ -191,7 +191,8 @@ def rank(backends: Iterable[Backend], wanted: Wanted) -> list[Candidate]:
     backends = list(backends)
     wanted = within(backends, wanted)
     able = [backend for backend in backends if not unfit(backend, wanted)]
-    typical = _typical(able, wanted.model)
+    strange = any(wanted.model not in backend.rates for backend in able)
+    typical = _typical(able, wanted.model) if strange else UNKNOWN
     found = [_candidate(backend, wanted, backend.rates.get(wanted.model, typical)) for backend in able]
     if len(found) > CANDIDATES_MAX:
         found = [((*key[:-1], str(crc32((wanted.salt + key[-1]).encode()))), one) for key, one in found]
@@ -202,9 +203,11 @@ def rank(backends: Iterable[Backend], wanted: Wanted) -> list[Candidate]:
 
 def within(backends: Iterable[Backend], wanted: Wanted) -> Wanted:
     """What is wanted, with no more context than the model has anywhere: a node would cut it to that itself."""
+    if not wanted.context_tokens:
+        return wanted
     copies = [backend.models[wanted.model] for backend in backends if wanted.model in backend.models]
     most = max((copy.details.context_length for copy in copies), default=0)
-    bounded = wanted.context_tokens and all(copy.details.context_length for copy in copies)
+    bounded = all(copy.details.context_length for copy in copies)
     return replace(wanted, context_tokens=min(wanted.context_tokens, most)) if bounded else wanted
 
 

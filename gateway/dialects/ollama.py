@@ -49,6 +49,15 @@ class Message(Struct, omit_defaults=True):
     tool_name: str = ""
     tool_call_id: str = ""
 
+    def text_bytes(self) -> int:
+        """UTF-8 bytes of all its text, also of what it says of tools."""
+        texts = [self.content, self.thinking, self.tool_name, self.tool_call_id]
+        raw = []
+        for call in self.tool_calls:
+            texts += (call.id, call.function.name)
+            raw.append(call.function.arguments)
+        return _bytes(texts) + sum([len(bytes(part)) for part in raw])
+
     def part(self) -> bytes:
         """What it adds to a prompt. Ids of tool calls are left out, for models do not read them."""
         found = [text.encode() for text in (self.role, self.content, self.thinking, self.tool_name)]
@@ -126,12 +135,11 @@ class ChatRequest(_TextRequest, kw_only=True):
     tools: list[Raw] = []
 
     def size(self) -> Size:
-        calls = [call for message in self.messages for call in message.tool_calls]
-        texts = [text for m in self.messages for text in (m.content, m.thinking, m.tool_name, m.tool_call_id)]
-        texts += [text for call in calls for text in (call.id, call.function.name)]
-        raw = [call.function.arguments for call in calls] + self.tools
-        images = sum(len(message.images) for message in self.messages)
-        return Size(_bytes(texts) + sum(len(bytes(part)) for part in raw), len(self.messages), images)
+        text_bytes, images = sum([len(bytes(tool)) for tool in self.tools]), 0
+        for message in self.messages:
+            text_bytes += message.text_bytes()
+            images += len(message.images)
+        return Size(text_bytes, len(self.messages), images)
 
     def parts(self) -> list[bytes]:
         before = b"\0".join(map(bytes, self.tools))
@@ -213,6 +221,12 @@ class Reply(Struct, frozen=True):
     def carries_tokens(self) -> bool:
         return bool(self.text or self.thought or self.tool_calls)
 
+    @property
+    def is_text_alone(self) -> bool:
+        """Whether it is a piece of a chat's text and nothing else, as most lines are."""
+        said = self.message
+        return bool(said and said.content and not said.thinking and not said.tool_calls and not self.logprobs)
+
     def counts(self) -> Counts:
         return Counts(
             prompt_tokens=max(0, self.prompt_eval_count),
@@ -238,8 +252,9 @@ def read(line: bytes) -> Reply:
         raise StreamBroken("The model server sent something that is not an answer.") from None
     if reply.error is not None:
         raise StreamBroken(f"The model server failed while it answered: {shown(reply.error)}")
-    for call in reply.tool_calls:
-        _check(call.function)
+    if reply.message and reply.message.tool_calls:
+        for call in reply.message.tool_calls:
+            _check(call.function)
     return reply
 
 
@@ -276,4 +291,4 @@ def _is_text(data: bytes) -> bool:
 
 
 def _bytes(texts: Iterable[str]) -> int:
-    return sum(len(text.encode()) for text in texts)
+    return sum([len(text) if text.isascii() else len(text.encode()) for text in texts])

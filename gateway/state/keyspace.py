@@ -47,11 +47,16 @@ one hash tag, so the same functions run unchanged on Redis Cluster; a key is in 
 tag of its own: the places of all calls are decided together. A test compares this table with the names that are made.
 """
 
-from gateway.core.keys import shard_of
+from functools import lru_cache
+
+from gateway.core.keys import SHARDS_MAX, shard_of
 
 USAGE_GROUP = "workers"
+AT_HAND_MAX = 4_096
+"""keys whose names are kept: each of their calls needs them several times"""
 
 
+@lru_cache(SHARDS_MAX)
 def shard_tag(shard: int) -> str:
     return f"{{s{shard:02d}}}"
 
@@ -109,6 +114,12 @@ class KeyNames:
     def all(self) -> list[str]:
         """In the order in which the functions take them (`owners_at` in owner.lua)."""
         return [self.key, self.account, self.buckets, self.running, self.outputs]
+
+
+@lru_cache(AT_HAND_MAX)
+def of_key(key_id: str, shards: int) -> KeyNames:
+    """The same names, for who needs them again and again."""
+    return KeyNames(key_id, shards)
 
 
 class TeamNames:

@@ -13,6 +13,7 @@ from msgspec import Struct
 from gateway.core.call import Admission, Bill, Call
 from gateway.core.tally import Tally, if_lost
 from gateway.core.usage import detail_json
+from gateway.cut import Cut
 from gateway.errors import GatewayError, KeysNotLoaded, LimitsUnavailable, TeamElsewhere, Unauthorized
 from gateway.state.failures import Failures
 from gateway.state.limiter import RedisLimiter
@@ -68,11 +69,13 @@ class RedisLeases:
 
     async def open(self, call: Call, tally: Tally, cut: Callable[[GatewayError], object], objection: str) -> Admission:
         try:
-            async with asyncio.timeout(self._decision_s):  # however many questions it takes
+            with Cut(self._decision_s) as late:  # however many questions it takes
                 admission = await self._admit(call, objection)
+            if late.caught:
+                raise LimitsUnavailable
         except (KeysNotLoaded, TeamElsewhere):
             raise
-        except (LimitsUnavailable, TimeoutError):
+        except LimitsUnavailable:
             if self.unsettled < UNSETTLED_CALLS_MAX:
                 self._doubtful[call.id] = call
             raise LimitsUnavailable from None

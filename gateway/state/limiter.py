@@ -3,6 +3,7 @@
 from typing import Any
 
 from gateway.core.call import Admission, Bill, Call, Level, Levels
+from gateway.core.placing import LINE_FULL
 from gateway.core.routing import OBJECTIONS
 from gateway.core.usage import STREAM_BYTES_MAX, detail_json
 from gateway.errors import (
@@ -16,6 +17,7 @@ from gateway.errors import (
     KeysNotLoaded,
     LeaseLost,
     LimitsUnavailable,
+    LineFull,
     MeteringBacklog,
     ModelNotFound,
     MonthlyTokensExhausted,
@@ -43,6 +45,7 @@ REFUSALS: dict[str, type[GatewayError]] = {
     "scope": ScopeMissing,
     "model": ModelNotFound,
     **OBJECTIONS,
+    LINE_FULL: LineFull,
     "backlog": MeteringBacklog,
     "too_large": CostExceedsLimit,
     "credits": CreditsExhausted,
@@ -148,7 +151,7 @@ class RedisLimiter:
         )
 
     def _shard(self, call: Call) -> int:
-        return keyspace.KeyNames(call.credential.key_id, self._shards).shard
+        return keyspace.of_key(call.credential.key_id, self._shards).shard
 
 
 def refusal(reason: str, whose: str, wait_ms: int, levels: Levels) -> GatewayError:

@@ -9,7 +9,7 @@ from typing import Any
 
 from gateway.core.keys import shard_of
 from gateway.errors import LimitsUnavailable, TeamElsewhere
-from gateway.state.keyspace import KeyNames, TeamNames
+from gateway.state.keyspace import TeamNames, of_key
 
 REMEMBERED_MAX = 100_000
 TRIES_MAX = 3
@@ -33,7 +33,7 @@ class Teams:
 
         Raises `TeamElsewhere` when the key's team is in another shard: SHARDS was raised since the key joined it.
         """
-        names = KeyNames(key_id, self._shards).all()
+        names = of_key(key_id, self._shards).all()
         for _ in range(TRIES_MAX):
             team = self.of(key_id)
             reply: list[Any] = await call(names + (TeamNames(team, self._shards).all() if team else []), team)

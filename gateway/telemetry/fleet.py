@@ -24,21 +24,21 @@ class BackendObserver:
 
     def placed(self, backend: str, model: str, waited_ms: int, *, cached: bool) -> None:
         self._metrics.wait_seconds.observe(waited_ms / 1000, model)
-        self._metrics.affinity.labels(str(cached).lower()).inc()
+        self._metrics.affinity.count(str(cached).lower())
 
     def retried(self, code: str) -> None:
-        self._metrics.retries.labels(code).inc()
+        self._metrics.retries.count(code)
         self._log.info("retried", code=code)
 
     def ejected(self, backend: str, model: str, seconds: float) -> None:
-        self._metrics.ejections.labels(backend, model).inc()
+        self._metrics.ejections.count(backend, model)
         self._log.warning("ejected", backend=backend, model=model, seconds=seconds)
 
     def returned(self, backend: str, model: str) -> None:
         self._log.info("returned", backend=backend, model=model)
 
     def recycled(self, backend: str, model: str) -> None:
-        self._metrics.recycled.labels(backend, model).inc()
+        self._metrics.recycled.count(backend, model)
         self._log.warning("recycled", backend=backend, model=model)
 
     def _drains(self, backend: Backend) -> None:

@@ -1,8 +1,6 @@
 """What the fleet is at the moment it is looked at, as metrics. What is gone from it is gone from them, too."""
 
-from collections.abc import Iterable, Mapping, Sequence
-
-from prometheus_client import Counter
+from collections.abc import Mapping, Sequence
 
 from gateway.core.routing import WHOLE_NODE, Backend
 from gateway.telemetry.conventions import OTHER
@@ -22,8 +20,8 @@ def take(metrics: Metrics, backends: Sequence[Backend], depths: Mapping[str, int
     names = {backend.name for backend in backends}
     models = {model for backend in backends for model in backend.models} | {WHOLE_NODE, OTHER}
     for counter in (metrics.backend_calls, metrics.ejections, metrics.recycled):
-        _forget(counter, "backend", names)
-        _forget(counter, "model", models)
+        counter.keep("backend", names)
+        counter.keep("model", models)
     metrics.wait_seconds.keep("model", models)
     for seen in (metrics.request_seconds, metrics.first_token_seconds, metrics.output_token_seconds, metrics.tokens):
         seen.keep("gen_ai_request_model", models)
@@ -37,10 +35,3 @@ def _take(metrics: Metrics, backend: Backend) -> None:
         metrics.backend_loaded.labels(backend.name, model).set(1)
     for model in backend.ejected:
         metrics.backend_ejected.labels(backend.name, model).set(1)
-
-
-def _forget(metric: Counter, label: str, present: Iterable[str]) -> None:
-    """Drop what is counted of things that the fleet does not have any more."""
-    counted = {sample.labels[label] for found in metric.collect() for sample in found.samples}
-    for gone in counted - set(present):
-        metric.remove_by_labels({label: gone})

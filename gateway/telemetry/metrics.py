@@ -1,8 +1,9 @@
 """Every metric of a replica, with its help text. Labels are bounded: never a key, an address or a client's own text."""
 
-from prometheus_client import CollectorRegistry, Counter, Gauge, generate_latest
+from prometheus_client import CollectorRegistry, Gauge, generate_latest
 
 from gateway.telemetry import conventions
+from gateway.telemetry.counter import Counter
 from gateway.telemetry.histogram import Histogram
 from gateway.telemetry.info import tell_version
 from gateway.telemetry.stores import StoreMetrics

@@ -38,14 +38,14 @@ class CallObserver:
         self.lines = RefusalLines(log, lambda: clock_ms() / MS_PER_S)
 
     def refused(self, endpoint: str, call_id: str, error: GatewayError, call: Call | None = None) -> None:
-        self._metrics.refusals.labels(error.code).inc()
+        self._metrics.refusals.count(error.code)
         self.lines.add(endpoint, call_id, error, call)
         if call and call.trace and knows_key(error):
             self._tracing.refused(call, error, self._clock_ms() - call.began_ms, self._model(call))
 
     def admitted(self, call: Call, admission: Admission) -> None:
         if admission.shadow:
-            self._metrics.shadow_refusals.labels(admission.shadow).inc()
+            self._metrics.shadow_refusals.count(admission.shadow)
             self._log.info("would_refuse", request_id=call.id, key_id=call.credential.key_id, reason=admission.shadow)
 
     def ended(self, call: Call, admission: Admission, bill: Bill) -> None:
@@ -56,8 +56,8 @@ class CallObserver:
         if call.trace:
             self._tracing.ended(call, admission, bill, model)
 
-    def surprised(self, call: Call, error: Exception) -> None:
-        self._log.surprise("call_failed", error, request_id=call.id, endpoint=call.endpoint)
+    def surprised(self, endpoint: str, call_id: str, error: Exception) -> None:
+        self._log.surprise("call_failed", error, request_id=call_id, endpoint=endpoint)
 
     def _model(self, call: Call) -> str:
         return call.model if self._has_model(call.model) else conventions.OTHER
@@ -65,9 +65,9 @@ class CallObserver:
     def _count(self, call: Call, bill: Bill, model: str) -> None:
         detail, metrics, of_model = bill.detail, self._metrics, (conventions.operation(call), model)
         error = "" if detail.status == OK else detail.status
-        metrics.calls.labels(call.endpoint, detail.status).inc()
+        metrics.calls.count(call.endpoint, detail.status)
         if detail.backend:
-            metrics.backend_calls.labels(detail.backend, model, detail.status).inc()
+            metrics.backend_calls.count(detail.backend, model, detail.status)
         metrics.request_seconds.observe(detail.response_time_ms / MS_PER_S, *of_model, error)
         if bill.prompt_tokens:
             metrics.tokens.observe(bill.prompt_tokens, *of_model, "input")

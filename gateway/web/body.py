@@ -1,12 +1,12 @@
 """A request's body, bounded before it is read and checked before it is decoded."""
 
-import asyncio
 import re
 from collections.abc import Callable, Iterable
 from typing import Any, TypeVar
 
 import msgspec
 
+from gateway.cut import Cut
 from gateway.errors import (
     BadRequest,
     BodyTooLarge,
@@ -48,12 +48,12 @@ class Intake:
                 raise EncodingUnsupported
         body = bytearray()
         try:
-            async with asyncio.timeout(BODY_S):
+            with Cut(BODY_S) as slow:
                 while await self._take(receive, body):
                     pass
+            if slow.caught:
+                raise BodyTooSlow
             return bytes(body)
-        except TimeoutError:
-            raise BodyTooSlow from None
         finally:
             self._arriving_bytes -= len(body)
 

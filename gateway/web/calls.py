@@ -15,6 +15,7 @@ from gateway.core.trace import Trace
 from gateway.dialects.asked import Asked, Dialect
 from gateway.dialects.policy import Policy
 from gateway.errors import CallAbandoned, GatewayError, MethodNotAllowed, Overloaded
+from gateway.gate import Gate
 from gateway.outbox import Outbox
 from gateway.pipeline import Pipeline
 from gateway.ports import Fleet, Observer
@@ -35,6 +36,7 @@ class CallDeps(Struct, frozen=True, kw_only=True):
     pipeline: Pipeline
     fleet: Fleet
     running: Running
+    gate: Gate
     door: Door
     clock_ms: Callable[[], int]
     clock_s: Callable[[], float]
@@ -61,10 +63,14 @@ class CallEndpoint:
         reply = Reply(send, self._dialect, call_id, beat_s=deps.beat_s, routing_headers=deps.routing_headers)
         try:
             call, asked = await self._read(deps, scope, receive, call_id, began_ms, model)
+            renderer = asked.renderer(call_id, int(deps.clock_s()))
         except GatewayError as error:
             await refuse(deps, self.endpoint, call_id, reply, error)
             return
-        renderer = asked.renderer(call_id, int(deps.clock_s()))
+        except Exception as error:  # a bug of ours
+            deps.observer.surprised(self.endpoint, call_id, error)
+            await refuse(deps, self.endpoint, call_id, reply, GatewayError())
+            return
         deps.running.start(deps.pipeline.run(call, renderer, out), out)
         watcher = asyncio.create_task(_watch(receive, out))
         try:
@@ -80,7 +86,7 @@ class CallEndpoint:
     ) -> tuple[Call, Asked]:
         if scope["method"] != "POST":
             raise MethodNotAllowed
-        if len(deps.running) >= RUNNING_CALLS_MAX:
+        if len(deps.running) >= RUNNING_CALLS_MAX or deps.gate.full:
             raise Overloaded
         credential, source = deps.door.presented(scope)
         patience_ms = wait_ms_max(scope["headers"])

@@ -1,6 +1,5 @@
 """The way of an answer from its outbox to its client's connection."""
 
-import asyncio
 from typing import Any
 
 from gateway.dialects.asked import Dialect, Renderer
@@ -8,9 +7,8 @@ from gateway.errors import GatewayError
 from gateway.outbox import Outbox
 from gateway.web import headers
 from gateway.web.headers import Headers
+from gateway.web.vigil import Vigil
 
-STALL_S = 60.0
-"""how long a client may take nothing of a streamed answer before it counts as gone"""
 _STREAMED: Headers = [(b"cache-control", b"no-store"), (b"x-accel-buffering", b"no")]
 
 
@@ -36,38 +34,30 @@ class Reply:
     async def answer(self, out: Outbox, renderer: Renderer, streamed: bool, output_tokens_wanted: int) -> None:
         """What the call puts out: an error, one object, or a stream."""
         self._output_tokens_wanted = output_tokens_wanted
-        beat = renderer.beat if streamed else b""
-        first = await self._next(out, beat)
+        if streamed:
+            await self._stream(out, renderer)
+            return
+        data = await out.take()
         if out.refusal:
             await self.error(out.refusal, self._about(out))
-        elif first is not None and streamed:
-            await self._start(200, renderer.content_type, _STREAMED + self._about(out))
-            await self._stream(out, first, beat)
-        elif first is not None:
-            await self.whole(200, first, self._about(out))
+        elif data is not None:
+            await self.whole(200, data, self._about(out))
 
-    async def _next(self, out: Outbox, beat: bytes) -> bytes | None:
-        """What is waiting next. When nothing comes for so long, an admitted call's client gets a sign of life."""
-        while beat:
-            try:
-                async with asyncio.timeout(self._beat_s):
-                    return await out.take()
-            except TimeoutError:
-                if out.admission:
-                    out.put(beat)
-        return await out.take()
-
-    async def _stream(self, out: Outbox, first: bytes, beat: bytes) -> None:
-        """Everything the call puts out. A client that takes nothing for STALL_S is cut off."""
-        data: bytes | None = first
-        try:
+    async def _stream(self, out: Outbox, renderer: Renderer) -> None:
+        """Everything the call puts out, and signs of life while it puts out nothing."""
+        with Vigil(out, renderer.beat, self._beat_s) as vigil:
+            data = await out.take()
+            if out.refusal:
+                await self.error(out.refusal, self._about(out))
+                return
+            if data is not None:
+                await self._start(200, renderer.content_type, _STREAMED + self._about(out))
             while data is not None:
-                async with asyncio.timeout(STALL_S):
-                    await self._send({"type": "http.response.body", "body": data, "more_body": True})
-                data = await self._next(out, beat)
-        except TimeoutError:
-            return
-        if not out.gone:
+                vigil.sends()
+                await self._send({"type": "http.response.body", "body": data, "more_body": True})
+                vigil.waits()
+                data = await out.take()
+        if out.begun and not (out.gone or vigil.stalled):
             await self._send({"type": "http.response.body", "body": b""})
 
     def _about(self, out: Outbox) -> Headers:

@@ -1,6 +1,6 @@
 """The Litestar application around the routes: what it is given, how it refuses, who may call it from a browser."""
 
-from collections.abc import Callable
+from collections.abc import Callable, Mapping
 from contextlib import AbstractAsyncContextManager
 from typing import Any
 
@@ -11,6 +11,7 @@ from gateway.telemetry.logs import Log
 from gateway.web import routes
 from gateway.web.admin.guard import is_elsewhere
 from gateway.web.admin.router import PATH as ADMIN
+from gateway.web.calls import CallEndpoint
 from gateway.web.headers import EXPOSED
 from gateway.web.rendering import exception_handlers
 
@@ -28,15 +29,24 @@ ON_BOTH = (
 
 class Gateway(Litestar):
     """The routes. Where operators have a port of their own, each port knows nothing of the other's routes, not even
-    their methods."""
+    their methods.
 
-    def __init__(self, *args: Any, admin_port: int, **kwargs: Any) -> None:
+    Calls go straight to their endpoints, past Litestar's router and middleware, which would cost as much as half of all
+    else that is done with them; but for browsers, whose rules a middleware knows.
+    """
+
+    def __init__(self, *args: Any, admin_port: int, calls: Mapping[str, CallEndpoint], **kwargs: Any) -> None:
         super().__init__(*args, **kwargs)
         self._admin_port = admin_port
+        self._calls = {} if self.cors_config else calls
 
     async def __call__(self, scope: Any, receive: Any, send: Any) -> None:
-        if self._admin_port and scope["type"] == "http" and not _is_here(scope, self._admin_port):
-            scope = {**scope, "path": NOWHERE}
+        if scope["type"] == "http":
+            if self._admin_port and not _is_here(scope, self._admin_port):
+                scope = {**scope, "path": NOWHERE}
+            if endpoint := self._calls.get(scope["path"]):
+                await endpoint.answer(self.state.calls, scope, receive, send)
+                return
         await super().__call__(scope, receive, send)
 
 
@@ -53,8 +63,9 @@ def application(
 
     `new_id` makes the ids of requests that never become calls.
     """
+    endpoints = routes.endpoints()
     return Gateway(
-        routes.handlers(),
+        routes.handlers(endpoints),
         lifespan=[lifespan],
         exception_handlers=exception_handlers(log, new_id),
         after_request=_numbered(new_id),
@@ -63,6 +74,7 @@ def application(
         cors_config=_cors(cors_origins),
         logging_config=None,
         admin_port=admin_port,
+        calls=endpoints,
     )
 
 

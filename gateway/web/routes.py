@@ -1,5 +1,6 @@
 """Every route as data. What is listed here is what there is; tests compare it with README and the OpenAPI document."""
 
+from collections.abc import Mapping
 from typing import Any
 
 from litestar import asgi, post
@@ -7,7 +8,6 @@ from litestar.handlers import BaseRouteHandler
 from litestar.params import FromPath
 from litestar.types import ASGIApp, ControllerRouterHandler, Receive, Scope, Send
 
-from gateway.dialects.asked import Dialect
 from gateway.web import blocked, models, pages, public
 from gateway.web.admin.router import router as admin_router
 from gateway.web.calls import CallEndpoint
@@ -17,9 +17,14 @@ from gateway.web.pull import pull
 from gateway.web.surfaces import ANTHROPIC_COUNT, CALLS, PLAIN
 
 
-def handlers() -> list[ControllerRouterHandler]:
+def endpoints() -> dict[str, CallEndpoint]:
+    """Those of calls, by path."""
+    return {path: CallEndpoint(path, dialect) for path, dialect in CALLS.items()}
+
+
+def handlers(calls: Mapping[str, CallEndpoint]) -> list[ControllerRouterHandler]:
     return [
-        *(_hot(path, dialect) for path, dialect in CALLS.items()),
+        *(_hot(path, endpoint) for path, endpoint in calls.items()),
         generate_with,
         count_tokens,
         *public.HANDLERS,
@@ -34,9 +39,7 @@ def handlers() -> list[ControllerRouterHandler]:
     ]
 
 
-def _hot(path: str, dialect: Dialect) -> BaseRouteHandler:
-    endpoint = CallEndpoint(path, dialect)
-
+def _hot(path: str, endpoint: CallEndpoint) -> BaseRouteHandler:
     @asgi(path, copy_scope=False)
     async def hot(scope: Scope, receive: Receive, send: Send) -> None:
         await endpoint.answer(scope["litestar_app"].state.calls, scope, receive, send)

@@ -55,7 +55,7 @@ def test_what_was_counted_of_a_removed_backend_or_model_goes() -> None:
     for name in ("a", "b"):
         observer.ejected(name, "*", 10.0)
         observer.recycled(name, LLAMA)
-        metrics.backend_calls.labels(name, LLAMA, "ok").inc()
+        metrics.backend_calls.count(name, LLAMA, "ok")
     observer.placed("a", LLAMA, 1_500, cached=True)
     gauges.take(metrics, [backend("a"), backend("b")], {})
     assert samples(metrics)["gateway_backend_calls_total", "b", LLAMA, "ok"] == 1

@@ -13,7 +13,7 @@ from gateway.core.placing import Full, Placed, Waiting
 from gateway.core.routing import Rates
 from gateway.errors import LimitsUnavailable, LineFull, NoBackend, WaitedTooLong
 from tests.fake_replica import DEPTH_MAX, WAIT_MS_MAX, Replica
-from tests.fakes import MODEL, turns
+from tests.fakes import MODEL, call, turns
 
 TURNS = 10
 
@@ -125,9 +125,44 @@ async def test_a_line_that_is_full_is_said_to_be() -> None:
     await begin(replica, 0)
     waiting = [begin(replica, 1 + number) for number in range(DEPTH_MAX)]
     await turns(TURNS)
+    assert not replica.pool.turns_away(call())
     with pytest.raises(LineFull) as refusal:
         await begin(replica, 99)
     assert refusal.value.retry_after_s
+    for one in waiting:
+        one.cancel()
+    await asyncio.gather(*waiting, return_exceptions=True)
+
+
+async def test_a_line_that_was_full_turns_calls_away_until_it_has_moved() -> None:
+    replica = Replica("a")
+    await begin(replica, 0)
+    waiting = [begin(replica, 1 + number) for number in range(DEPTH_MAX)]
+    await turns(TURNS)
+    with pytest.raises(LineFull):
+        await begin(replica, 99)
+    assert replica.pool.turns_away(call()) == "line_full"
+    assert replica.pool.turns_away(call(model="other:latest")) == "model_not_found"
+    assert not replica.pool.turns_away(call(wait_ms_max=0)), "who does not wait needs no place in it"
+    replica.tick(line_module.FULL_MS_MAX)
+    assert not replica.pool.turns_away(call())
+    for one in waiting:
+        one.cancel()
+    await asyncio.gather(*waiting, return_exceptions=True)
+
+
+async def test_a_short_line_is_taken_for_full_no_longer_than_a_part_of_it_takes_to_be_served() -> None:
+    replica = Replica("a")
+    replica.placement.rates["a", MODEL] = Rates(call_ms=20.0, calls=1)
+    await replica.sync()
+    await begin(replica, 0)
+    waiting = [begin(replica, 1 + number) for number in range(DEPTH_MAX)]
+    await turns(TURNS)
+    with pytest.raises(LineFull):
+        await begin(replica, 99)
+    assert replica.pool.turns_away(call()) == "line_full"
+    replica.tick(1 + 20 * DEPTH_MAX // 20)
+    assert not replica.pool.turns_away(call())
     for one in waiting:
         one.cancel()
     await asyncio.gather(*waiting, return_exceptions=True)

@@ -13,6 +13,8 @@ from gateway.dialects.openai import logprobs as openai_logprobs
 from gateway.errors import GatewayError
 
 FINGERPRINT = "fp_llm_gateway"
+HERE = "\0"
+"""stands where the text of a frame goes"""
 
 
 class Envelope(msgspec.Struct, frozen=True):
@@ -43,9 +45,13 @@ class Renderer(asked.Renderer):
         self._begun = False
         self._calls = 0
         self._thoughts = 0
+        self._around_text: list[bytes] = []
+        """the two parts of a frame around its text, once one was made"""
 
     def feed(self, reply: Reply) -> bytes:
         """The frames for one line of the answer."""
+        if self._begun and reply.is_text_alone:
+            return self._text(reply.text)
         return self._delta(reply) if reply.carries_tokens or reply.logprobs else b""
 
     def last(self, reply: Reply, counts: Counts) -> bytes:
@@ -91,6 +97,14 @@ class Renderer(asked.Renderer):
         self._thoughts += bool(reply.thought)
         logprobs = openai_logprobs.as_chat(openai_logprobs.of(reply))
         return self._frame([{"index": 0, "delta": delta, "finish_reason": None, "logprobs": logprobs}])
+
+    def _text(self, text: str) -> bytes:
+        """Nearly every line of an answer: a frame in which nothing changes but the text."""
+        if not self._around_text:
+            choice = {"index": 0, "delta": {"content": HERE}, "finish_reason": None, "logprobs": None}
+            self._around_text = self._frame([choice]).rsplit(msgspec.json.encode(HERE), 1)
+        before, after = self._around_text
+        return before + msgspec.json.encode(text) + after
 
     def _tool_calls(self, reply: Reply) -> list[dict[str, Any]]:
         """Calls as a stream has them, with ids of our own: the backends' may repeat."""

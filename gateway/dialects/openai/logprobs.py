@@ -20,8 +20,10 @@ class Logprob(Struct):
 
 def of(reply: Reply) -> list[Logprob]:
     """Raises `StreamBroken` for what no model server should send."""
+    if not reply.logprobs:
+        return []
     try:
-        return msgspec.convert(reply.logprobs or [], list[Logprob])
+        return msgspec.convert(reply.logprobs, list[Logprob])
     except (msgspec.ValidationError, RecursionError):
         raise StreamBroken("The model server sent log probabilities that are none.") from None
 

@@ -19,6 +19,8 @@
           {-1, team}                                        the key is in this team: ask again with its keys
   <levels> = requests limit, left, ms until full; tokens limit, left, ms until full; -1 where there is no limit
 ]]
+local LINE_FULL = 'line_full'   -- the one objection that is no news to somebody who is over a limit
+
 local function admit(KEYS, ARGV)
   local now = clock()
   local ask = {prices = KEYS[2], model = ARGV[8], prompt_max = whole(ARGV[9], 'prompt'),
@@ -46,9 +48,10 @@ local function admit(KEYS, ARGV)
   if not allows(who.allow, function(glob) return matches(glob, ask.model) end) then
     return answer(0, 'model', 'key', -1, 0, 0)
   end
-  if ARGV[7] ~= '' then return answer(0, ARGV[7], 'key', -1, 0, 0) end
+  if ARGV[7] ~= '' and ARGV[7] ~= LINE_FULL then return answer(0, ARGV[7], 'key', -1, 0, 0) end
   if backlogged(KEYS[5], KEYS[6], whole(ARGV[15], 'bytes')) then return answer(0, 'backlog', 'key', -1, 0, 0) end
   if verdict.reason then return answer(0, verdict.reason, verdict.whose or 'key', verdict.wait, 0, 0) end
+  if ARGV[7] ~= '' then return answer(0, ARGV[7], 'key', -1, 0, 0) end
 
   -- nothing is refused any more; from here on only writes
   local at_ms, deadline = math.floor(now / 1000), str(math.floor(now / 1000) + lease_ms)
