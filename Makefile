@@ -11,7 +11,7 @@ LOCK := $(UV) pip compile --quiet --universal --python-version 3.11 --generate-h
 	--no-annotate --custom-compile-command "make lock"
 
 .DEFAULT_GOAL := help
-.PHONY: help install run test test-deploy chaos bench-sql check fmt openapi lock secrets
+.PHONY: help install run test test-deploy chaos bench bench-full bench-sql check fmt openapi lock secrets
 .DELETE_ON_ERROR:
 MAKEFLAGS += --no-print-directory
 
@@ -34,6 +34,12 @@ secrets: ## make ./secrets, which compose.yaml needs; never changes what is ther
 
 chaos: $(VENV)/installed-dev ## kill every part at random under load and count every call; CHAOS=long: 100 kills
 	@exec $(BIN)/pytest -n 0 -s tests/chaos $(ARGS)
+
+bench: $(VENV)/installed-dev ## CPU of a call and a chunk beside nginx's, in 2 minutes; ARGS="--only json_c32" for a part
+	@exec $(BIN)/python -m tests.bench $(ARGS)
+
+bench-full: $(VENV)/installed-dev ## all of it: crowds, overload, replicas, the worker, Redis; BENCH_PEERS=litellm for more
+	@exec $(BIN)/python -m tests.bench --full $(ARGS)
 
 bench-sql: $(VENV)/installed-dev ## insert rates and each view's milliseconds at ROWS rows (5000000): minutes, 5 GB in /tmp
 	@exec $(BIN)/python -m tests.bench.sql
