@@ -136,13 +136,7 @@ class Answer:
         return self
 
     async def __anext__(self) -> bytes:
-        piece = await self.piece()
-        if not piece:
-            raise StopAsyncIteration
-        return piece
-
-    async def piece(self) -> bytes:
-        """What has arrived since the last one; b"": the body has ended."""
+        """What has arrived since the last one."""
         reply = self._reply
         assert reply
         if not self._end_s:
@@ -150,8 +144,8 @@ class Answer:
         if not reply.has(1):
             await reply.more(1)
         piece = reply.take()
-        if not piece and reply.failure:
-            raise _told(reply.failure)
+        if not piece:
+            raise _told(reply.failure) if reply.failure else StopAsyncIteration
         if b"\n" in piece:  # bytes that never make a line are silence too
             self._deadline_s = min(self._loop.time() + self._patience.idle_s, self._end_s)
         return piece

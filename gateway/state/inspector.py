@@ -48,7 +48,7 @@ class RedisInspector:
 
     async def explain(self, key_id: str, model: str, estimate: Estimate) -> Explanation:
         """What admission would say of such a call of the key. Changes nothing. Raises `KeyNotFound`."""
-        shard = keyspace.KeyNames(key_id, self._shards).shard
+        shard = keyspace.of_key(key_id, self._shards).shard
         before = [keyspace.ready(shard), keyspace.prices(shard), keyspace.usage(shard), keyspace.usage_dead(shard)]
         asked: list[str | int] = [
             model,
@@ -80,7 +80,7 @@ class RedisInspector:
         return reply[1].decode(), _account(reply[2])
 
     async def _inspect(self, key_id: str, digests: str, source: str) -> Statement:
-        ready = keyspace.ready(keyspace.KeyNames(key_id, self._shards).shard)
+        ready = keyspace.ready(keyspace.of_key(key_id, self._shards).shard)
         told: list[str] = []
 
         async def ask(owners: list[str], team: str) -> Any:

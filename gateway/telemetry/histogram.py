@@ -4,11 +4,12 @@ Every call makes about ten of them, all in the event loop.
 """
 
 from bisect import bisect_left
-from collections.abc import Collection, Iterable, Sequence
+from collections.abc import Iterable, Sequence
 
 from prometheus_client import CollectorRegistry
 from prometheus_client.metrics_core import HistogramMetricFamily
-from prometheus_client.registry import Collector
+
+from gateway.telemetry.labelled import Labelled
 
 INFINITY = "+Inf"
 
@@ -23,7 +24,7 @@ class _Series:
         self.total = 0.0
 
 
-class Histogram(Collector):
+class Histogram(Labelled[_Series]):
     """`buckets`: upper bounds, rising. Without labels it is there from the start, as 0."""
 
     def __init__(
@@ -35,12 +36,9 @@ class Histogram(Collector):
         buckets: Sequence[float],
         registry: CollectorRegistry,
     ) -> None:
-        self._name = name
-        self._documentation = documentation
-        self._labels = tuple(labels)
+        super().__init__(name, documentation, labels)
         self._bounds = tuple(buckets)
         self._said = [*(repr(float(bound)) for bound in buckets), INFINITY]
-        self._series: dict[tuple[str, ...], _Series] = {}
         if not labels:
             self._add(())
         registry.register(self)
@@ -50,12 +48,6 @@ class Histogram(Collector):
         series = self._series.get(labels) or self._add(labels)
         series.counts[bisect_left(self._bounds, value)] += 1
         series.total += value
-
-    def keep(self, label: str, present: Collection[str]) -> None:
-        """Forget what was observed with any other value of the label."""
-        place = self._labels.index(label)
-        for labels in [one for one in self._series if one[place] not in present]:
-            del self._series[labels]
 
     def describe(self) -> Iterable[HistogramMetricFamily]:
         return [HistogramMetricFamily(self._name, self._documentation, labels=self._labels)]
@@ -71,7 +63,6 @@ class Histogram(Collector):
         return [family]
 
     def _add(self, labels: tuple[str, ...]) -> _Series:
-        if len(labels) != len(self._labels):
-            raise ValueError(f"{self._name} has the labels {self._labels}")
-        series = self._series[labels] = _Series(len(self._said))
+        series = _Series(len(self._said))
+        self._begin(labels, series)
         return series

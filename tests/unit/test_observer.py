@@ -155,8 +155,6 @@ def test_a_refusal_tells_whose_it_was_only_when_the_key_is_known() -> None:
 
 
 def test_every_verdict_of_admission_but_four_comes_after_the_key_was_found() -> None:
-    from gateway.state.limiter import REFUSALS
-
     strangers = {reason for reason, error in REFUSALS.items() if not knows_key(error())}
     assert strangers == {"not_ready", "ended", "unknown"}
     outside = {error for error in errors.every_error() if knows_key(error())} - set(REFUSALS.values())
@@ -178,8 +176,3 @@ def test_refusals_beyond_so_many_a_second_are_counted_in_one_line() -> None:
     seen.observer.refused("/v1/chat/completions", "id", RequestsLimited())
     assert [line["event"] for line in seen.lines[LINES_PER_S_MAX:]] == ["refused_more", "refused"]
     assert seen.value("gateway_refusals_total", code="rate_limit_exceeded") == LINES_PER_S_MAX + 32, "all are counted"
-
-
-def test_every_refusal_of_admission_but_those_of_strangers_and_outages_names_its_key() -> None:
-    strangers = {reason for reason, error in REFUSALS.items() if not knows_key(error())}
-    assert strangers == {"not_ready", "ended", "unknown"}
