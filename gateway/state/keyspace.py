@@ -45,6 +45,7 @@
 NN is CRC16 of the id (of a key, a team, an address) modulo the setting SHARDS. Everything that one call touches carries
 one hash tag, so the same functions run unchanged on Redis Cluster; a key is in the shard of its team. The fleet has a
 tag of its own: the places of all calls are decided together. A test compares this table with the names that are made.
+What expires may live a minute longer than it says there (bucket.lua).
 """
 
 from functools import lru_cache

@@ -95,6 +95,17 @@ async def test_a_key_waits_in_its_own_order(fleet: FleetBench) -> None:
         await fleet.leave(name)
 
 
+async def test_a_slot_is_for_the_first_that_can_use_it_however_many_keys_cannot(fleet: FleetBench) -> None:
+    await fleet.register(n1=1, n2=1)
+    await place(fleet.a, ask("runs", candidate("n1")))
+    await place(fleet.a, ask("ends", candidate("n2"), model=OTHER))
+    for number in range(40):
+        await place(fleet.a, ask(f"c{number}", candidate("n1"), key=f"a{number}"))
+    await place(fleet.a, ask("last", candidate("n2"), key="z", model=OTHER))
+    await fleet.leave("ends")
+    assert set(fleet.seen().held) == {"runs", "last"}
+
+
 async def test_the_position_is_how_many_come_first(fleet: FleetBench) -> None:
     await fleet.register(n1=1)
     await place(fleet.a, ask("runs", key="k0"))

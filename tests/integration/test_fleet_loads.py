@@ -94,6 +94,18 @@ async def test_a_node_loads_one_model_at_a_time(fleet: FleetBench) -> None:
     assert fleet.seen().loads["n1"] == f"two {OTHER}"
 
 
+async def test_slots_that_are_free_at_once_begin_one_load(fleet: FleetBench) -> None:
+    """The first of those that wait begins it; the others are looked at in the same call, and have to know."""
+    await fleet.register(n1=0)
+    for name in ("one", "two"):
+        await place(fleet.a, ask(name, *cold("n1", load_from=LONG)))
+    await place(fleet.a, ask("other", *cold("n1", load_from=LONG), key="k2", model=OTHER))
+    await fleet.register(n1=3)
+    assert set(fleet.seen().held) == {"one"}
+    await fleet.a.loaded([("n1", M)])
+    assert {name: held.l for name, held in fleet.seen().held.items()} == {"one": 1, "two": 0, "other": 1}
+
+
 async def test_who_has_not_heard_of_a_load_yet_begins_no_second_one(fleet: FleetBench) -> None:
     await fleet.register(n1=3)
     await place(fleet.a, ask("one", *cold("n1")))

@@ -12,7 +12,7 @@ from gateway.core.pricing import MICRO
 from gateway.core.record import Spent
 from gateway.core.tally import if_lost
 from gateway.core.usage import Detail, detail_json
-from gateway.errors import LeaseLost, LimitsUnavailable
+from gateway.errors import KeysNotLoaded, LeaseLost, LimitsUnavailable
 from gateway.state.limiter import LEASE_MS
 from tests.buckets import kept
 from tests.fakes import KEY, Bench, call, call_id, credential_of, refused
@@ -158,6 +158,14 @@ async def test_a_bill_that_is_no_number_changes_nothing(bench: Bench) -> None:
     assert bench.everything() == state
 
 
+async def test_a_call_that_cost_nothing_leaves_no_figure_that_seems_to_come_from_postgres(bench: Bench) -> None:
+    await admit(bench)
+    bench.redis.delete(f"{{s00}}:account:{credential_of(KEY).key_id}")
+    await bench.limiter.settle(ONE, bill(prompt=0, completion=0, paid=False))
+    assert not {"charged", "spent:202611"} & bench.hash("account").keys()
+    assert type(await refused(admit(bench, 2))) is KeysNotLoaded
+
+
 # -- void ----------------------------------------------------------------------------------------------------------
 
 
@@ -191,6 +199,15 @@ async def test_voiding_twice_is_voiding_once_and_what_is_settled_stays_so(bench:
         await bench.limiter.void(call(number))
     await bench.limiter.settle(ONE, bill())
     assert bench.everything() == state
+
+
+async def test_what_is_over_is_remembered_without_its_detail(bench: Bench) -> None:
+    """Which is the longest part of a lease, and tells of a client."""
+    for number, end in enumerate((bench.limiter.settle(ONE, bill()), bench.limiter.void(call(2))), 1):
+        await admit(bench, number)
+        assert bench.redis.hget(f"{{s00}}:lease:{call_id(number)}", "detail")
+        await end
+        assert not bench.redis.hget(f"{{s00}}:lease:{call_id(number)}", "detail")
 
 
 async def test_what_is_over_is_remembered_for_an_hour_and_not_for_ever(bench: Bench) -> None:

@@ -72,6 +72,12 @@ async def test_spent_and_charged_are_taken_only_where_redis_has_none(bench: Benc
     assert bench.hash("account") == {"spent:202611": "7", "charged": str(3 * MICRO)}
 
 
+async def test_the_largest_figures_are_kept_to_the_last_digit(bench: Bench) -> None:
+    most = 2**53 - 1
+    await bench.publish(LIMITS, Spent(month="202611", tokens=most, credits_micro=most), **credits(most))
+    assert bench.hash("account") == {"spent:202611": str(most), "charged": str(most)}
+
+
 async def test_figures_are_restored_even_where_the_record_is_there(bench: Bench) -> None:
     await bench.publish(LIMITS, Spent(month="202611", tokens=100))
     bench.redis.delete(ACCOUNT)

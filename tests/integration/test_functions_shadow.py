@@ -76,6 +76,15 @@ async def test_a_team_in_shadow_does_not_hide_the_keys_own_limit(bench: Bench) -
     assert bench.everything() == before
 
 
+async def test_of_two_shadows_the_teams_is_told(bench: Bench) -> None:
+    team = Team(id=TEAM, limits=Limits(concurrency=1), shadow=True)
+    await bench.directory.publish_team(team, Spent(month=MONTH))
+    await bench.publish(Limits(rate_limit_per_min=1), team_id=TEAM, shadow=True)
+    assert [(await bench.limiter.admit(call(n), "", b"{}")).shadow for n in (1, 2)] == ["", "concurrency"]
+    told = await bench.inspector.statement(credential_of(KEY).key_id)
+    assert told.team and (told.key.shadow, told.team.shadow) == ({"requests": 1}, {"concurrency": 1})
+
+
 async def test_out_of_the_shadow_nobody_waits_longer_than_for_a_full_bucket(bench: Bench) -> None:
     await bench.publish(Limits(rate_limit_per_min=6), shadow=True)
     for number in range(100):

@@ -21,6 +21,20 @@
 ]]
 local LINE_FULL = 'line_full'   -- the one objection that is no news to somebody who is over a limit
 
+-- Takes of one owner what the call holds until it ends. `...`: more fields of its account, and their values.
+local function take(owner, verdict, tokens, call_id, deadline, now, ...)
+  for _, bucket in ipairs(owner.buckets) do
+    bucket.level = bucket.level - (bucket.kind == 'tokens' and verdict.expected or 1) * bucket.den
+    if owner.shadow then bucket.level = math.max(bucket.level, 0 - bucket.full) end  -- or leaving it would block for long
+  end
+  keep(owner.names.buckets, owner.buckets, now)
+  redis.call('HSET', owner.names.account, 'held:' .. verdict.month, owner.account.held + tokens,
+    'credit_held', owner.account.credit_held + owner.credits, ...)
+  redis.call('ZADD', owner.names.running, deadline, call_id)
+  outlive(owner.names.running, LEASE_MEMORY_MS)
+  if owner.would then redis.call('HINCRBY', owner.names.account, 'shadow:' .. owner.would, 1) end
+end
+
 local function admit(KEYS, ARGV)
   local now = clock()
   local ask = {prices = KEYS[2], model = ARGV[8], prompt_max = whole(ARGV[9], 'prompt'),
@@ -45,7 +59,7 @@ local function admit(KEYS, ARGV)
 
   if before[1] == 'open' then return answer(1, '', '', 0, tonumber(before[2]), tonumber(before[3])) end
   if before[1] then return answer(0, 'ended', 'key', -1, 0, 0) end
-  if not allows(who.allow, function(glob) return matches(glob, ask.model) end) then
+  if not allows(who.allow, matches, ask.model) then
     return answer(0, 'model', 'key', -1, 0, 0)
   end
   if ARGV[7] ~= '' and ARGV[7] ~= LINE_FULL then return answer(0, ARGV[7], 'key', -1, 0, 0) end
@@ -54,32 +68,18 @@ local function admit(KEYS, ARGV)
   if ARGV[7] ~= '' then return answer(0, ARGV[7], 'key', -1, 0, 0) end
 
   -- nothing is refused any more; from here on only writes
-  local at_ms, deadline = math.floor(now / 1000), str(math.floor(now / 1000) + lease_ms)
-  local held_tokens, would = ask.prompt_max + verdict.output, ''
-  for _, owner in ipairs(who.owners) do
-    for _, bucket in ipairs(owner.buckets) do
-      bucket.level = bucket.level - (bucket.kind == 'tokens' and verdict.expected or 1) * bucket.den
-      if owner.shadow then bucket.level = math.max(bucket.level, 0 - bucket.full) end  -- or leaving it would block for long
-    end
-    keep(owner.names.buckets, owner.buckets, now)
-    redis.call('HINCRBY', owner.names.account, 'held:' .. verdict.month, str(held_tokens))
-    if owner.credits > 0 then redis.call('HINCRBY', owner.names.account, 'credit_held', str(owner.credits)) end
-    redis.call('ZADD', owner.names.running, deadline, ARGV[1])
-    redis.call('PEXPIRE', owner.names.running, LEASE_MEMORY_MS)
-    if owner.would[1] then
-      would = owner.would[1]
-      redis.call('HINCRBY', owner.names.account, 'shadow:' .. would, 1)
-    end
-  end
-  redis.call('HSET', names.account, 'used:' .. string.sub(who.digest, 1, 8), str(at_ms))
+  local at_ms, team_owner = math.floor(now / 1000), who.owners[2]
+  local deadline, held_tokens = at_ms + lease_ms, ask.prompt_max + verdict.output
+  take(who.key, verdict, held_tokens, ARGV[1], deadline, now, 'used:' .. string.sub(who.digest, 1, 8), at_ms)
+  if team_owner then take(team_owner, verdict, held_tokens, ARGV[1], deadline, now) end
   redis.call('ZADD', KEYS[4], deadline, ARGV[2] .. ':' .. ARGV[1])
-  local price, second = verdict.price, who.owners[2]
-  redis.call('HSET', KEYS[3], 'state', 'open', 'at', str(at_ms), 'month', verdict.month, 'team', who.team_id,
-    'model', ask.model, 'tokens', str(held_tokens), 'expected', str(verdict.expected),
-    'drawn', drawn_of(who.key.buckets), 'team_drawn', second and drawn_of(second.buckets) or '',
-    'credits', str(who.key.credits), 'team_credits', str(second and second.credits or 0),
+  local price = verdict.price
+  redis.call('HSET', KEYS[3], 'state', 'open', 'at', at_ms, 'month', verdict.month, 'team', who.team_id,
+    'model', ask.model, 'tokens', held_tokens, 'expected', verdict.expected,
+    'drawn', drawn_of(who.key.buckets), 'team_drawn', team_owner and drawn_of(team_owner.buckets) or '',
+    'credits', who.key.credits, 'team_credits', team_owner and team_owner.credits or 0,
     'price', str(price.request) .. ' ' .. str(price.prompt) .. ' ' .. str(price.completion),
-    'output', str(verdict.output), 'prompt', str(ask.prompt_expected), 'completion', '0', 'detail', ARGV[14])
-  return answer(1, '', '', 0, at_ms, verdict.output, would)
+    'output', verdict.output, 'prompt', ask.prompt_expected, 'completion', 0, 'detail', ARGV[14])
+  return answer(1, '', '', 0, at_ms, verdict.output, team_owner and team_owner.would or who.key.would)
 end
 redis.register_function('LIBRARY_admit', admit)

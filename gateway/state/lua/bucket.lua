@@ -5,19 +5,23 @@
   terms, so that nothing is ever rounded. A missing bucket is a full one.
 ]]
 
--- A bucket as it is limited: `limit` a minute, never more than `capacity` at once.
-local function bucket_of(kind, field, limit, capacity)
+local PACKED = '%.0f:%.0f:%.0f'  -- level, at, den
+local EXPIRY_SLACK_MS = 60000     -- what expires may live longer by this, so that few calls have to say when
+
+-- A full bucket: `limit` a minute, never more than `capacity` at once.
+local function bucket_of(kind, field, limit, capacity, now)
   local a, b = limit, MINUTE_US
   while b ~= 0 do a, b = b, a % b end
   local den = MINUTE_US / a
-  return {kind = kind, field = field, limit = limit, capacity = capacity, full = capacity * den, num = limit / a, den = den}
+  return {kind = kind, field = field, limit = limit, capacity = capacity, full = capacity * den, num = limit / a, den = den,
+    level = capacity * den, at = now}
 end
 
--- Fills `bucket` with what it holds now. A changed limit keeps the tokens, in the new unit.
+-- Brings `bucket` from what it held then to what it holds now. A changed limit keeps the tokens, in the new unit.
 local function refill(bucket, packed, now)
   local level, at, den = string.match(packed or '', '^(-?%d+):(%d+):(%d+)$')
   level, at, den = tonumber(level), tonumber(at), tonumber(den)
-  if not level then bucket.level, bucket.at = bucket.full, now return end
+  if not level then return end
   if den ~= bucket.den then  -- in two steps, so that no product leaves the whole numbers
     level = math.floor(level / den) * bucket.den + math.floor(level % den * bucket.den / den)
   end
@@ -53,15 +57,24 @@ local function fill(key, buckets, now)
   for i, bucket in ipairs(buckets) do refill(bucket, seen[i], now) end
 end
 
+local function pack(bucket)
+  return string.format(PACKED, bucket.level, bucket.at, bucket.den)
+end
+
+-- Lets `key` live for `ms` at least. To ask when it expires costs a third of saying so.
+local function outlive(key, ms)
+  if redis.call('PTTL', key) < ms then redis.call('PEXPIRE', key, ms + EXPIRY_SLACK_MS) end
+end
+
 -- Writes them, values and expiry together: buckets that would all be full again are as good as missing ones.
 local function keep(key, buckets, now)
   if #buckets == 0 then return end
   local values, full_ms = {}, 0
   for _, bucket in ipairs(buckets) do
     values[#values + 1] = bucket.field
-    values[#values + 1] = str(bucket.level) .. ':' .. str(bucket.at) .. ':' .. str(bucket.den)
+    values[#values + 1] = pack(bucket)
     full_ms = math.max(full_ms, wait_ms(bucket, bucket.capacity, now))
   end
   redis.call('HSET', key, unpack(values))
-  redis.call('PEXPIRE', key, str(math.max(full_ms + 1000, redis.call('PTTL', key))))
+  outlive(key, full_ms + 1000)
 end

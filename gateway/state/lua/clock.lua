@@ -2,7 +2,8 @@
   What every function of the library shares: the clock, whole numbers, months.
 
   The clock is Redis' own TIME, read once a call, so replicas with skewed clocks agree; tests replace `clock`.
-  Numbers are whole and below 2^53; they are written with %.0f because tostring keeps 14 digits only.
+  Numbers are whole and below 2^53. A command takes them as they are, for Redis writes all their digits; in a text they are
+  written with %.0f, because tostring keeps 14 digits only.
 ]]
 
 local LEASE_MEMORY_MS = 3600000     -- how long a settled call is remembered, so that a repeated settle does nothing

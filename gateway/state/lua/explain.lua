@@ -23,7 +23,7 @@ local function explain(KEYS, ARGV)
   if backlogged(KEYS[3], KEYS[4], whole(ARGV[6], 'bytes')) then
     verdict.reason, verdict.whose, verdict.wait = 'backlog', 'key', -1
   end
-  if not allows(who.allow, function(glob) return matches(glob, ask.model) end) then
+  if not allows(who.allow, matches, ask.model) then
     verdict.reason, verdict.whose, verdict.wait = 'model', 'key', -1
   end
   local limits, worst = {}, cost(verdict.price, ask.prompt_max, verdict.output)

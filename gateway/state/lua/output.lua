@@ -22,6 +22,6 @@ local function learn(key, model, tokens)
   end
   local step = math.max(1, math.floor(usual / 64))
   if tokens > usual then usual = usual + 9 * step elseif tokens < usual then usual = math.max(1, usual - step) end
-  redis.call('HSET', key, model, str(math.min(usual, OUTPUT_TOKENS_MAX)))
-  redis.call('PEXPIRE', key, OUTPUT_MEMORY_MS)
+  redis.call('HSET', key, model, math.min(usual, OUTPUT_TOKENS_MAX))
+  outlive(key, OUTPUT_MEMORY_MS)
 end

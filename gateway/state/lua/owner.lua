@@ -6,8 +6,11 @@
   <tpm>;…", metered, granted, shadow. An empty text is no limit.
 ]]
 
+-- in the order in which `owner_from` takes them, and `known`: a key's own, then, from KEY_LIMITS on, its limits
+local LIMIT_FIELDS = {'version', 'rpm', 'burst', 'tpm', 'concurrency', 'monthly', 'models', 'metered', 'granted', 'shadow'}
 local KEY_FIELDS = {'digests', 'enabled', 'expires', 'team', 'scopes', 'allow', 'networks', 'multiplier', 'weight'}
-local LIMIT_FIELDS = {'rpm', 'burst', 'tpm', 'concurrency', 'monthly', 'models', 'metered', 'granted', 'shadow', 'version'}
+local KEY_LIMITS = #KEY_FIELDS + 1
+for i = 1, #LIMIT_FIELDS do KEY_FIELDS[#KEY_FIELDS + 1] = LIMIT_FIELDS[i] end
 
 -- The keys of a call's owners, which end its KEYS from `first` on.
 local function owners_at(keys, first)
@@ -19,19 +22,16 @@ local function owners_at(keys, first)
   return names
 end
 
-local function record(key, fields)
-  local values, found = redis.call('HMGET', key, unpack(fields)), {}
-  for i, field in ipairs(fields) do found[field] = values[i] or '' end
-  return found
+-- The limits of one owner, from its fields; nil while Redis does not have it.
+local function owner_from(whose, names, version, rpm, burst, tpm, concurrency, monthly, models, metered, granted, shadow)
+  if not version then return nil end
+  return {whose = whose, names = names, rpm = tonumber(rpm), burst = tonumber(burst), tpm = tonumber(tpm),
+    concurrency = tonumber(concurrency), monthly = tonumber(monthly), models = models or '',
+    metered = metered == '1', granted = tonumber(granted) or 0, shadow = shadow == '1'}
 end
 
--- The limits of one owner; nil while Redis does not have it.
 local function owner_of(whose, names)
-  local seen = record(names.key, LIMIT_FIELDS)
-  if seen.version == '' then return nil end
-  return {whose = whose, names = names, rpm = tonumber(seen.rpm), burst = tonumber(seen.burst), tpm = tonumber(seen.tpm),
-    concurrency = tonumber(seen.concurrency), monthly = tonumber(seen.monthly), models = seen.models,
-    metered = seen.metered == '1', granted = tonumber(seen.granted) or 0, shadow = seen.shadow == '1', would = {}}
+  return owner_from(whose, names, unpack(redis.call('HMGET', names.key, unpack(LIMIT_FIELDS))))
 end
 
 -- Whether `text` fits `glob`, in which `*` stands for any number of characters.
@@ -48,13 +48,22 @@ local function matches(glob, text)
   return g > #glob
 end
 
--- Whether `word`, or what it matches, is in a list of words; an empty list allows everything.
-local function allows(list, fits)
+-- Whether one of a list of words fits `what`, as `fits(word, what)` says; an empty list allows everything.
+local function allows(list, fits, what)
   if list == '' then return true end
   for word in string.gmatch(list, '%S+') do
-    if fits(word) then return true end
+    if fits(word, what) then return true end
   end
   return false
+end
+
+local function equals(word, other)
+  return word == other
+end
+
+-- Whether an address is in a network "<lo>-<hi>".
+local function covers(network, address)
+  return string.sub(network, 1, 32) <= address and address <= string.sub(network, 34)
 end
 
 -- The stored digest that one of the presented ones equals and that is still valid.
@@ -70,23 +79,23 @@ end
 -- 401, 'network', 'scope'; 'team' and which, when the caller has named the keys of another team.
 -- presented: the digests that a presented key may have; nil when it is an operator who asks about the key.
 local function known(ready, names, presented, address, scope, team, now)
-  local seen = record(names.key, KEY_FIELDS)
-  if seen.digests == '' then
+  local seen = redis.call('HMGET', names.key, unpack(KEY_FIELDS))
+  local digests, enabled, expires, its_team, scopes, allow, networks, multiplier, weight = unpack(seen)
+  if (digests or '') == '' then
     if redis.call('EXISTS', ready) == 0 then return nil, 'not_ready' end
     return nil, 'unknown'
   end
   local digest = ''
   if presented then
-    digest = digest_of(seen.digests, presented, now)
-    local expires = tonumber(seen.expires) or 0
-    if not digest or seen.enabled ~= '1' or (expires > 0 and expires * 1000 <= now) then return nil, 'unknown' end
-    local within = function(range) return string.sub(range, 1, 32) <= address and address <= string.sub(range, 34) end
-    if not allows(seen.networks, within) then return nil, 'network' end
-    if scope ~= '' and not allows(seen.scopes, function(word) return word == scope end) then return nil, 'scope' end
+    digest, expires = digest_of(digests, presented, now), tonumber(expires) or 0
+    if not digest or enabled ~= '1' or (expires > 0 and expires * 1000 <= now) then return nil, 'unknown' end
+    if not allows(networks or '', covers, address) then return nil, 'network' end
+    if scope ~= '' and not allows(scopes or '', equals, scope) then return nil, 'scope' end
   end
-  if seen.team ~= team then return nil, 'team', seen.team end
-  local who = {key = owner_of('key', names), digest = digest, allow = seen.allow, scopes = seen.scopes, team_id = team,
-    multiplier = tonumber(seen.multiplier) or 1000, weight = tonumber(seen.weight) or 1}
+  its_team = its_team or ''
+  if its_team ~= team then return nil, 'team', its_team end
+  local who = {key = owner_from('key', names, unpack(seen, KEY_LIMITS)), digest = digest, allow = allow or '',
+    scopes = scopes or '', team_id = team, multiplier = tonumber(multiplier) or 1000, weight = tonumber(weight) or 1}
   who.owners = {who.key}
   if team ~= '' then
     who.owners[2] = owner_of('team', names.team)
@@ -95,11 +104,13 @@ local function known(ready, names, presented, address, scope, team, now)
   return who
 end
 
--- Every bucket that a call to `model` draws from, as it is now; without a model, all there are.
-local function buckets_for(owner, model, now)
+-- Every bucket that a call to `model` draws from, as it is now; without a model, all there are; with a kind, only those.
+local function buckets_for(owner, model, now, only)
   local found = {}
   local function add(kind, what, limit, capacity)
-    if limit then found[#found + 1] = bucket_of(kind, kind .. what, limit, capacity or limit) end
+    if limit and (not only or kind == only) then
+      found[#found + 1] = bucket_of(kind, kind .. what, limit, capacity or limit, now)
+    end
   end
   add('requests', '', owner.rpm, owner.burst)
   add('tokens', '', owner.tpm)
@@ -113,11 +124,31 @@ local function buckets_for(owner, model, now)
   return found
 end
 
+-- The buckets of one kind, for a call that ends: no more of the record is read. None while Redis does not have it.
+local function buckets_of(names, kind, model, now)
+  local rpm, burst, tpm, models = unpack(redis.call('HMGET', names.key, 'rpm', 'burst', 'tpm', 'models'))
+  local limits = {names = names, rpm = tonumber(rpm), burst = tonumber(burst), tpm = tonumber(tpm), models = models or ''}
+  return buckets_for(limits, model, now, kind)
+end
+
 -- What it has spent and holds this month: fields of its account.
 local function account_of(owner, month)
   local seen = redis.call('HMGET', owner.names.account, 'charged', 'credit_held', 'spent:' .. month, 'held:' .. month)
   return {charged = tonumber(seen[1]), credit_held = tonumber(seen[2]) or 0, spent = tonumber(seen[3]) or 0,
     held = tonumber(seen[4]) or 0}
+end
+
+-- Adds to each of `fields` of an account what is in its place in `by`, in one write. 0 is not written: a figure that is
+-- there is taken for one that came from Postgres.
+local function add_to(key, fields, by)
+  local seen, sums = redis.call('HMGET', key, unpack(fields)), {}
+  for i, field in ipairs(fields) do
+    if by[i] ~= 0 then
+      sums[#sums + 1] = field
+      sums[#sums + 1] = (tonumber(seen[i]) or 0) + by[i]
+    end
+  end
+  if sums[1] then redis.call('HSET', key, unpack(sums)) end
 end
 
 local function running_of(owner, now)

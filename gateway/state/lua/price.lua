@@ -7,24 +7,25 @@
 
 local PRICE_ANY = '*'
 
--- What `text` says is valid now; nil when nothing is yet.
-local function valid_price(text, now)
-  local found
-  for from, request, prompt, completion in string.gmatch(text or '', '(%d+):(%d+):(%d+):(%d+);') do
-    if tonumber(from) * 1000 <= now then
-      found = {request = tonumber(request), prompt = tonumber(prompt), completion = tonumber(completion)}
-    end
-  end
-  return found
+local function scaled(micro, multiplier)
+  return math.ceil(micro * multiplier / 1000)
 end
 
--- The model's price times the tier's multiplier (thousandths), each part rounded up; nil while Redis has no prices.
+-- What `text` says is valid now, times `multiplier` (thousandths), each part rounded up; nil when nothing is yet.
+local function valid_price(text, multiplier, now)
+  local request, prompt, completion
+  for from, per_request, per_prompt, per_completion in string.gmatch(text or '', '(%d+):(%d+):(%d+):(%d+);') do
+    if tonumber(from) * 1000 <= now then request, prompt, completion = per_request, per_prompt, per_completion end
+  end
+  if not request then return nil end
+  return {request = scaled(request, multiplier), prompt = scaled(prompt, multiplier),
+    completion = scaled(completion, multiplier)}
+end
+
+-- The model's price at the tier's multiplier; nil while Redis has no prices.
 local function price_for(key, model, multiplier, now)
   local seen = redis.call('HMGET', key, model, PRICE_ANY)
-  local price = valid_price(seen[1], now) or valid_price(seen[2], now)
-  if not price then return nil end
-  for part, micro in pairs(price) do price[part] = math.ceil(micro * multiplier / 1000) end
-  return price
+  return valid_price(seen[1], multiplier, now) or valid_price(seen[2], multiplier, now)
 end
 
 -- Rounded up; in two steps, so that no product leaves the whole numbers.

@@ -19,10 +19,11 @@ local function reap(KEYS, ARGV)
     return {0}
   end
   if held.team ~= ARGV[3] then return {-1, held.team} end
-  local prompt, completion = held.prompt, held.completion
+  local prompt, completion, detail = unpack(redis.call('HMGET', KEYS[1], 'prompt', 'completion', 'detail'))
+  prompt, completion = tonumber(prompt), tonumber(completion)
   local price = completion > 0 and cost(held.price, prompt, completion) or 0
   local credits, team_credits = close(KEYS[1], KEYS[2], names, ARGV[2], ARGV[1], held, prompt + completion, price, now)
-  emit(KEYS[3], ARGV[2], ARGV[1], held, prompt, completion, credits, team_credits, '1', held.detail)
+  emit(KEYS[3], ARGV[2], ARGV[1], held, prompt, completion, credits, team_credits, '1', detail or '')
   return {1}
 end
 redis.register_function{function_name = 'LIBRARY_reap', callback = reap, flags = {'allow-oom'}}

@@ -10,17 +10,17 @@
           {-1, team} when the call belongs to that team
 ]]
 local function renew(KEYS, ARGV)
-  local deadline = str(math.floor(clock() / 1000) + whole(ARGV[4], 'lease'))
+  local deadline = math.floor(clock() / 1000) + whole(ARGV[4], 'lease')
   local prompt, completion = whole(ARGV[5], 'prompt'), whole(ARGV[6], 'completion')
   local names = owners_at(KEYS, 3)
   local held = redis.call('HMGET', KEYS[1], 'state', 'team')
   if held[1] ~= 'open' then return {0} end
   if held[2] ~= ARGV[3] then return {-1, held[2]} end
-  redis.call('HSET', KEYS[1], 'prompt', str(prompt), 'completion', str(completion))
+  redis.call('HSET', KEYS[1], 'prompt', prompt, 'completion', completion)
   if redis.call('HGET', names.key, 'enabled') == '0' then return {2} end
   for _, running in ipairs({names.running, names.team and names.team.running}) do
     redis.call('ZADD', running, deadline, ARGV[1])
-    redis.call('PEXPIRE', running, LEASE_MEMORY_MS)
+    outlive(running, LEASE_MEMORY_MS)
   end
   redis.call('ZADD', KEYS[2], deadline, ARGV[2] .. ':' .. ARGV[1])
   return {1}

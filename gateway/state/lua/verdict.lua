@@ -2,7 +2,7 @@
   What a call meets: every limit of every owner, all or none. Reads only; admit.lua writes what it says.
 
   Reasons that waiting cannot mend come first, then the one with the longest wait. An owner in shadow refuses nobody:
-  what it would have said is kept in `would`.
+  the first thing it would have said is kept in `would`.
 ]]
 
 -- Reads what each owner has for a call to `model`: buckets, account. Returns the price of the call, nothing for those who
@@ -80,7 +80,7 @@ local function weigh(who, ask, now)
   local verdict = {wait = 0, output = ask.output, month = month, price = price, expected = expected_of(who, ask)}
 
   local function object(owner, reason, wait)
-    if owner.shadow then owner.would[#owner.would + 1] = reason return end
+    if owner.shadow then owner.would = owner.would or reason return end
     if verdict.wait < 0 or (wait >= 0 and verdict.reason and wait <= verdict.wait) then return end
     verdict.reason, verdict.whose, verdict.wait = reason, owner.whose, wait
   end
@@ -98,14 +98,15 @@ end
 
 -- {limit, left, ms until full} of the bucket of this kind that has least left; -1 where there is none.
 local function report(owners, kind, now)
-  local tightest
+  local tightest, least
   for _, owner in ipairs(owners) do
     for _, bucket in ipairs(owner.buckets) do
-      if bucket.kind == kind and (not tightest or left(bucket) < left(tightest)) then tightest = bucket end
+      local has = bucket.kind == kind and left(bucket)
+      if has and (not least or has < least) then tightest, least = bucket, has end
     end
   end
   if not tightest then return -1, -1, 0 end
-  return tightest.limit, left(tightest), wait_ms(tightest, tightest.capacity, now)
+  return tightest.limit, least, wait_ms(tightest, tightest.capacity, now)
 end
 
 -- What one owner may do and has used: as inspect.lua returns it; nil while Redis may lack figures.

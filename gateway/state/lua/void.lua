@@ -21,9 +21,9 @@ local function void(KEYS, ARGV)
   if held.team ~= ARGV[3] then return {-1, held.team} end
   close(KEYS[1], KEYS[2], names, ARGV[2], ARGV[1], held, 0, 0, now)
   for whose, of in pairs({key = names, team = names.team}) do
-    local owner, found, drawn = owner_of(whose, of), {}, whose == 'key' and held.drawn or held.team_drawn
-    for _, bucket in ipairs(owner and buckets_for(owner, held.model, now) or {}) do
-      if bucket.kind == 'requests' and drew(drawn, bucket) then
+    local found, drawn = {}, whose == 'key' and held.drawn or held.team_drawn
+    for _, bucket in ipairs(buckets_of(of, 'requests', held.model, now)) do
+      if drew(drawn, bucket) then
         bucket.level = math.min(bucket.full, bucket.level + bucket.den)
         found[#found + 1] = bucket
       end

@@ -9,10 +9,10 @@ local function foresee(KEYS, ARGV)
   local f, now = fleet_at(KEYS), now_ms()
   local ask, lookups = ask_of(ARGV)
   ask.affinity = mindful(f, lookups)
-  local depth = tonumber(redis.call('HGET', f.depths, ask.model) or '') or 0
-  local candidate = choose(f, ask, depth + 1, now, {})
+  local depth, seen = depth_of(f, ask.model), nothing_seen()
+  local candidate = chosen(f, ARGV, ask, depth + 1, now, seen)
   if candidate then
-    local loads = needs_load(f, candidate, ask.model, now) and 1 or 0
+    local loads = needs_load(candidate, ask.model, now, seen) and 1 or 0
     return {1, candidate.name, loads, candidate.name == ask.affinity and 1 or 0, ask.affinity or ''}
   end
   if depth >= whole(ARGV[7], 'depth') then return {-1, depth, ask.affinity or ''} end

@@ -15,7 +15,7 @@ local function hold(KEYS, ARGV)
       local held = {b = backend, m = ARGV[at + 2], k = ARGV[at + 3], w = 1, t = now, c = 0, l = loads, h = 0}
       if loads == 1 and not loading(f, backend) then redis.call('HSET', f.loads, backend, id .. ' ' .. held.m) end
       redis.call('HSET', f.held, id, cjson.encode(held))
-      count(f, held, 1)
+      count(f, held.b, held.m, 1)
       again = again + 1
     end
     redis.call('ZADD', f.slots, now + SLOT_MS, id)

@@ -16,11 +16,13 @@ local function learned(old, value)
   return old > 0 and old + NEWEST * (value - old) or value
 end
 
+local function rates_of(f, pair)
+  local packed = redis.call('HGET', f.rates, pair)
+  return packed and cjson.decode(packed) or {load = 0, prompt = 0, cached = 0, output = 0, call = 0, n = 0, h = 0}
+end
+
 -- `figures`: prompt tokens, ms, output tokens, ms, load ms.
-local function learn(f, held, figures, now)
-  local field = held.b .. ' ' .. held.m
-  local packed = redis.call('HGET', f.rates, field)
-  local rates = packed and cjson.decode(packed) or {load = 0, prompt = 0, cached = 0, output = 0, call = 0, n = 0, h = 0}
+local function learn(rates, held, figures, now)
   local prompt, prompt_ms, output, output_ms, load_ms = unpack(figures)
   local kind = held.h == 1 and 'cached' or 'prompt'
   if prompt > 0 and prompt_ms > 0 then rates[kind] = learned(rates[kind], prompt_ms / prompt) end
@@ -29,32 +31,47 @@ local function learn(f, held, figures, now)
   rates.call = learned(rates.call, math.max(1, now - held.t - (held.l == 1 and load_ms or 0)))
   rates.n = rates.n + 1
   rates.h = rates.h + held.h
-  redis.call('HSET', f.rates, field, cjson.encode(rates))
+end
+
+-- The calls' ids; and by id which ended well: of one that is told of twice, the first time counts.
+local function those_of(ARGV)
+  local ids, well = {}, {}
+  for at = 1, #ARGV, FIELDS_OF_A_CALL do
+    local id = ARGV[at]
+    ids[#ids + 1] = id
+    if well[id] == nil then well[id] = ARGV[at + 7] == '1' end
+  end
+  return ids, well
 end
 
 local function leave(KEYS, ARGV)
   local f, now = fleet_at(KEYS), now_ms()
-  local told, freed, all = {now}, {}, false
-  for at = 1, #ARGV, FIELDS_OF_A_CALL do
-    local id, tokens = ARGV[at], tonumber(ARGV[at + 1])
-    local held = free(f, id, now, ARGV[at + 7] == '1')
-    if held then
-      freed[held.b] = (freed[held.b] or 0) + 1
-      all = all or held.l == 1   -- others may load the model now, on any node
-      if held.c > 0 and tokens >= 0 then charge(f, held.k, tokens / held.w - held.c) end
-      if ARGV[at + 7] == '1' then
+  local ids, well = those_of(ARGV)
+  local held = #ids > 0 and free(f, ids, now, well) or {}
+  local told, freed, rates, all = {now}, {}, {}, false
+  for i, id in ipairs(ids) do
+    local its, at = held[id], (i - 1) * FIELDS_OF_A_CALL + 1
+    if its then
+      held[id] = nil   -- a call that is told of twice has left once
+      local pair, tokens = its.b .. ' ' .. its.m, tonumber(ARGV[at + 1])
+      freed[its.b] = (freed[its.b] or 0) + 1
+      all = all or its.l == 1   -- others may load the model now, on any node
+      if its.c > 0 and tokens >= 0 then charge(f, its.k, tokens / its.w - its.c) end
+      if well[id] then
         local figures = {}
-        for i = 1, 5 do figures[i] = tonumber(ARGV[at + 1 + i]) end
-        learn(f, held, figures, now)
+        for j = 1, 5 do figures[j] = tonumber(ARGV[at + 1 + j]) end
+        rates[pair] = rates[pair] or rates_of(f, pair)
+        learn(rates[pair], its, figures, now)
       end
-      local node = redis.call('HGET', f.nodes, 'breaker:' .. held.b .. ' *') or ''
-      local pair = redis.call('HGET', f.nodes, 'breaker:' .. held.b .. ' ' .. held.m) or ''
-      told[#told + 1] = {held.b, held.m, node, pair}
+      local breakers = redis.call('HMGET', f.nodes, 'breaker:' .. its.b .. ' *', 'breaker:' .. pair)
+      told[i + 1] = {its.b, its.m, breakers[1] or '', breakers[2] or ''}
     else
-      forget(f, id)
-      told[#told + 1] = {}
+      local ask = asked(f, id)
+      if ask then forget(f, id, ask) end
+      told[i + 1] = {}
     end
   end
+  for pair, its in pairs(rates) do redis.call('HSET', f.rates, pair, cjson.encode(its)) end
   all = sweep(f, now) or all
   if all or next(freed) then grant(f, now, not all and freed or nil) end
   return told

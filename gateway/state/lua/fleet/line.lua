@@ -15,6 +15,7 @@
 
 local PATIENCE_MS = 4000   -- a waiting call nobody has asked for in so long is forgotten
 local KEYS_MAX = 1024      -- keys looked at for one grant; the others ask for themselves, every second
+local PAGE_KEYS = 16       -- so many at once: mostly the first can have the slot
 local WAITED_MAX = 64      -- models that are waited for, looked at
 local SAMPLE_MAX = 4       -- calls that tell whether those for a model can have a slot at all
 local AHEAD_MAX = 64       -- keys counted for a position
@@ -29,14 +30,33 @@ local SEEN_MS = 1000       -- how exactly it is known when the last one did
 local LEASES_MAX = 20000   -- prolonged after an outage
 local SERVED_S = 600       -- how long virtual times are kept when nobody waits
 
-local function virtual(f, key)
-  return tonumber(redis.call('HGET', f.served, key) or '') or 0
+-- Whether nobody waits. If so, it stays so to the end of the function, where one call may join.
+local function calm(f)
+  f.calm = f.calm or redis.call('ZCARD', f.line) == 0
+  return f.calm
 end
 
--- Adds tokens to what a key was served; below zero takes some back.
-local function charge(f, key, tokens)
-  local at = string.format('%.3f', virtual(f, key) + tokens)
-  redis.call('HSET', f.served, key, at)
+-- How many wait for a model.
+local function depth_of(f, model)
+  return tonumber(redis.call('HGET', f.depths, model) or 0)
+end
+
+-- The virtual times of a key and of the line.
+local function virtual(f, key)
+  local at = redis.call('HMGET', f.served, key, ':now')
+  return tonumber(at[1] or 0), tonumber(at[2] or 0)
+end
+
+-- Adds tokens to what a key was served; below zero takes some back. `turn`: the line has come to it, and who joins now
+-- begins there.
+local function charge(f, key, tokens, turn)
+  local before, line = virtual(f, key)
+  local at = string.format('%.3f', before + tokens)
+  if turn then
+    redis.call('HSET', f.served, key, at, ':now', string.format('%.3f', math.max(line, before)))
+  else
+    redis.call('HSET', f.served, key, at)
+  end
   redis.call('EXPIRE', f.served, SERVED_S)
   redis.call('ZADD', f.line, 'XX', at, key)
 end
@@ -47,47 +67,15 @@ local function join(f, id, ask, now)
   ask.place = ask.key .. ' ' .. ask.model .. ' ' .. number .. ' ' .. id
   redis.call('EXPIRE', f.served, SERVED_S)
   redis.call('ZADD', f.places, 0, ask.place)
-  redis.call('ZADD', f.arrivals, 0, string.match(ask.place, '^%S+ (.+)$'))
+  redis.call('ZADD', f.arrivals, 0, ask.model .. ' ' .. number .. ' ' .. id)
   redis.call('HSET', f.waiting, id, cjson.encode(ask))
   redis.call('ZADD', f.patience, now + PATIENCE_MS, id)
   redis.call('HINCRBY', f.depths, ask.model, 1)
   if not redis.call('ZSCORE', f.line, ask.key) then
-    local at = string.format('%.3f', math.max(virtual(f, ask.key), virtual(f, ':now')))
+    local at = string.format('%.3f', math.max(virtual(f, ask.key)))
     redis.call('HSET', f.served, ask.key, at)
     redis.call('ZADD', f.line, at, ask.key)
   end
-end
-
--- Takes a call out of the line. Returns what it asked, or nil.
-local function forget(f, id)
-  local packed = redis.call('HGET', f.waiting, id)
-  if not packed then return nil end
-  local ask = cjson.decode(packed)
-  redis.call('HDEL', f.waiting, id)
-  redis.call('ZREM', f.patience, id)
-  redis.call('ZREM', f.places, ask.place)
-  redis.call('ZREM', f.arrivals, string.match(ask.place, '^%S+ (.+)$'))
-  if redis.call('HINCRBY', f.depths, ask.model, -1) <= 0 then redis.call('HDEL', f.depths, ask.model) end
-  local more = redis.call('ZRANGEBYLEX', f.places, '[' .. ask.key .. ' ', '(' .. ask.key .. '!', 'LIMIT', 0, 1)
-  if #more == 0 then redis.call('ZREM', f.line, ask.key) end
-  return ask
-end
-
--- The first calls for each of `models` that a key waits for: lists of ids.
-local function fronts(f, key, models)
-  local from, found = '[' .. key .. ' ', {}
-  for _ = 1, MODELS_MAX do
-    local front, first = {}, nil
-    for _, place in ipairs(redis.call('ZRANGEBYLEX', f.places, from, '(' .. key .. '!', 'LIMIT', 0, FRONT_MAX)) do
-      local model, id = string.match(place, '^%S+ (%S+) %d+ (%S+)$')
-      first = first or model
-      if model == first then front[#front + 1] = id end
-    end
-    if not first then break end
-    if models[first] then found[#found + 1] = front end
-    from = '(' .. key .. ' ' .. first .. '!'
-  end
-  return found
 end
 
 local function asked(f, id)
@@ -95,15 +83,46 @@ local function asked(f, id)
   return packed and cjson.decode(packed)
 end
 
+-- Takes a call that asks this out of the line.
+local function forget(f, id, ask)
+  redis.call('HDEL', f.waiting, id)
+  redis.call('ZREM', f.patience, id)
+  redis.call('ZREM', f.places, ask.place)
+  redis.call('ZREM', f.arrivals, string.match(ask.place, '^%S+ (.+)$'))
+  if redis.call('HINCRBY', f.depths, ask.model, -1) <= 0 then redis.call('HDEL', f.depths, ask.model) end
+  local more = redis.call('ZRANGEBYLEX', f.places, '[' .. ask.key .. ' ', '(' .. ask.key .. '!', 'LIMIT', 0, 1)
+  if #more == 0 then redis.call('ZREM', f.line, ask.key) end
+end
+
+-- The next model that a key waits for, in their order, and the first of its calls for that: ids. Nil when there is none
+-- after the model `last`.
+local function front(f, key, last)
+  local from = last and '(' .. key .. ' ' .. last .. '!' or '[' .. key .. ' '
+  local ids, model = {}, nil
+  for _, place in ipairs(redis.call('ZRANGEBYLEX', f.places, from, '(' .. key .. '!', 'LIMIT', 0, FRONT_MAX)) do
+    local its, id = string.match(place, '^%S+ (%S+) %d+ (%S+)$')
+    model = model or its
+    if its == model then ids[#ids + 1] = id end
+  end
+  return model, ids
+end
+
+-- What a waiting call asks that may have been looked at already.
+local function asked_again(f, id, seen)
+  if seen.asks[id] == nil then seen.asks[id] = asked(f, id) end
+  return seen.asks[id]
+end
+
 -- Of the first calls of a key for a model, the one that `candidate` has the beginning of in mind; else the one it is for.
-local function kin(f, front, id, ask, candidate, now)
+local function kin(f, ids, id, ask, candidate, now, seen)
   if now - ask.since > KIN_MS then return id, ask, candidate end
-  local loads = needs_load(f, candidate, ask.model, now)
-  for _, one in ipairs(front) do
-    local other = asked(f, one)
+  local loads = needs_load(candidate, ask.model, now, seen)
+  for _, one in ipairs(ids) do
+    local other = asked_again(f, one, seen)
     if other and other.affinity == candidate.name then
+      look_at_loads(f, other.candidates, ask.model, seen)
       for _, its in ipairs(other.candidates) do
-        if its.name == candidate.name and its.equal == 1 and needs_load(f, its, ask.model, now) == loads then
+        if its.name == candidate.name and its.equal == 1 and needs_load(its, ask.model, now, seen) == loads then
           return one, other, its
         end
       end
@@ -112,30 +131,22 @@ local function kin(f, front, id, ask, candidate, now)
   return id, ask, candidate
 end
 
--- The line has come to a key: who joins it now begins there.
-local function advance(f, key)
-  local at = math.max(virtual(f, ':now'), virtual(f, key))
-  redis.call('HSET', f.served, ':now', string.format('%.3f', at))
-end
-
 -- The slot goes to a waiting call, whose replica is told.
 local function give(f, id, ask, candidate, now, seen)
-  advance(f, ask.key)
   local charged = ask.tokens / ask.weight
   local held = take(f, id, ask, candidate, now, CLAIM_MS, charged, seen)
-  charge(f, ask.key, charged)
-  forget(f, id)
+  charge(f, ask.key, charged, true)
+  forget(f, id, ask)
   redis.call('PUBLISH', ask.replica, id .. ' ' .. held.b .. ' ' .. held.l .. ' ' .. held.h)
 end
 
--- The waiting call of `front` that can have a slot now, what it asks, and where; nil if none can. `vain` has those that
--- were found to get none: as slots are given there is ever less for them.
-local function able(f, front, now, seen, vain)
-  for _, one in ipairs(front) do
+-- Which of these waiting calls for a model can have a slot now, what it asks, and where; nil if none can. `depth`: how
+-- many wait for it. `vain` has those that were found to get none: as slots are given there is ever less for them.
+local function able(f, ids, depth, now, seen, vain)
+  for _, one in ipairs(ids) do
     if not vain[one] and vain.left > 0 then
       vain.left = vain.left - 1
-      local ask = asked(f, one)
-      local depth = ask and tonumber(redis.call('HGET', f.depths, ask.model) or '') or 0
+      local ask = asked_again(f, one, seen)
       local candidate = ask and choose(f, ask, depth, now, seen)
       if candidate then return one, ask, candidate end
       vain[one] = true
@@ -144,36 +155,51 @@ local function able(f, front, now, seen, vain)
   return nil
 end
 
--- The models of which a waiting call can have a slot, as far as the first of them tell. Nil for none.
+-- The models of which a waiting call can have a slot, as far as the first of them tell: how many wait for each. Nil for
+-- none.
 local function servable(f, now, seen)
-  local found, any = {}, nil
-  for i, model in ipairs(redis.call('HKEYS', f.depths)) do
-    if i > WAITED_MAX then break end
-    local depth = tonumber(redis.call('HGET', f.depths, model))
+  local found, depths = {}, redis.call('HGETALL', f.depths)
+  for i = 1, math.min(#depths, 2 * WAITED_MAX), 2 do
+    local model, depth = depths[i], tonumber(depths[i + 1])
     for _, one in ipairs(redis.call('ZRANGEBYLEX', f.arrivals, '[' .. model .. ' ', '(' .. model .. '!', 'LIMIT', 0,
       SAMPLE_MAX)) do
-      local ask = asked(f, string.match(one, '(%S+)$'))
+      local ask = asked_again(f, string.match(one, '(%S+)$'), seen)
       if ask and choose(f, ask, depth, now, seen) then
-        found[model], any = true, found
+        found[model] = depth
         break
       end
     end
   end
-  return any
+  return next(found) and found
+end
+
+-- Gives a slot to one of a key's calls for these models, if one can have any. Returns its node.
+local function give_to(f, key, models, now, seen, vain)
+  local model, ids
+  for _ = 1, MODELS_MAX do
+    model, ids = front(f, key, model)
+    if not model then return nil end
+    local id, ask, candidate
+    if models[model] then id, ask, candidate = able(f, ids, models[model], now, seen, vain) end
+    if id then
+      id, ask, candidate = kin(f, ids, id, ask, candidate, now, seen)
+      give(f, id, ask, candidate, now, seen)
+      return candidate.name
+    end
+  end
+  return nil
 end
 
 local function give_one(f, now, seen, vain)
   local models = servable(f, now, seen)
-  if not models then return false end
-  for _, key in ipairs(redis.call('ZRANGE', f.line, 0, KEYS_MAX - 1)) do
-    for _, front in ipairs(fronts(f, key, models)) do
-      local id, ask, candidate = able(f, front, now, seen, vain)
-      if id then
-        id, ask, candidate = kin(f, front, id, ask, candidate, now)
-        give(f, id, ask, candidate, now, seen)
-        return candidate.name
-      end
+  if not models then return nil end
+  for first = 0, KEYS_MAX - 1, PAGE_KEYS do
+    local keys = redis.call('ZRANGE', f.line, first, first + PAGE_KEYS - 1)
+    for _, key in ipairs(keys) do
+      local backend = give_to(f, key, models, now, seen, vain)
+      if backend then return backend end
     end
+    if #keys < PAGE_KEYS then return nil end
   end
   return nil
 end
@@ -181,8 +207,8 @@ end
 -- Gives free slots to those that wait, as long as there are both. `freed`: by node, the slots that are free now and were
 -- not before; when those are given, nobody is left who could have one.
 local function grant(f, now, freed)
-  if redis.call('ZCARD', f.line) == 0 then return end
-  local seen, vain = {}, {left = LOOKED_MAX}
+  if calm(f) then return end
+  local seen, vain = nothing_seen(), {left = LOOKED_MAX}
   for _ = 1, GRANTS_MAX do
     local backend = give_one(f, now, seen, vain)
     if not backend then return end
@@ -204,17 +230,18 @@ local function forgive(f, now)
   if seen == now or math.abs(now - seen) > SEEN_MS then redis.call('HSET', f.registry, 'seen', str(now)) end
 end
 
--- Ends slots and places that nobody has renewed: their replicas are dead, or their clients.
+-- Ends slots and places that nobody has renewed: their replicas are dead, or their clients. Returns whether a slot is
+-- free by that.
 local function sweep(f, now)
-  local freed = false
   forgive(f, now)
-  for _, id in ipairs(redis.call('ZRANGEBYSCORE', f.patience, '-inf', now, 'LIMIT', 0, SWEPT_MAX)) do
-    if not forget(f, id) then redis.call('ZREM', f.patience, id) end
+  if not calm(f) then
+    for _, id in ipairs(redis.call('ZRANGEBYSCORE', f.patience, '-inf', now, 'LIMIT', 0, SWEPT_MAX)) do
+      local ask = asked(f, id)
+      if ask then forget(f, id, ask) else redis.call('ZREM', f.patience, id) end
+    end
   end
-  for _, id in ipairs(redis.call('ZRANGEBYSCORE', f.slots, '-inf', now, 'LIMIT', 0, SWEPT_MAX)) do
-    if free(f, id, now) then freed = true else redis.call('ZREM', f.slots, id) end
-  end
-  return freed
+  local dead = redis.call('ZRANGEBYSCORE', f.slots, '-inf', now, 'LIMIT', 0, SWEPT_MAX)
+  return #dead > 0 and next(free(f, dead, now, {})) ~= nil
 end
 
 local function prefix_range(key, model)
@@ -225,15 +252,17 @@ end
 local function position(f, ask)
   local from, to = prefix_range(ask.key, ask.model)
   local before = redis.call('ZLEXCOUNT', f.places, from, ask.place and '(' .. ask.place or to)
-  local mine = math.max(virtual(f, ask.key), virtual(f, ':now'))
+  local mine = math.max(virtual(f, ask.key))
   local place = before + 1
   local line = redis.call('ZRANGE', f.line, 0, AHEAD_MAX - 1, 'WITHSCORES')
   for i = 1, #line, 2 do
     if line[i] ~= ask.key then
-      local count = redis.call('ZLEXCOUNT', f.places, prefix_range(line[i], ask.model))
       local at = tonumber(line[i + 1])
       local first = at < mine or (at == mine and line[i] < ask.key)
-      place = place + math.min(count, before + (first and 1 or 0))
+      local most = before + (first and 1 or 0)
+      if most > 0 then
+        place = place + math.min(most, redis.call('ZLEXCOUNT', f.places, prefix_range(line[i], ask.model)))
+      end
     end
   end
   return place

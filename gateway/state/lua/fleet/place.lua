@@ -29,23 +29,21 @@ local function place(KEYS, ARGV)
   end
   ask.affinity = mindful(f, lookups)
   if not waits then ask.home = 0 end
-  local waited, seen = asked(f, id), {}
+  local waited, depth = nil, 0
+  if not calm(f) then waited, depth = asked(f, id), depth_of(f, ask.model) end
   if waited then ask.place, ask.since = waited.place, waited.since end
-  local depth = tonumber(redis.call('HGET', f.depths, ask.model) or '') or 0
-  local candidate = choose(f, ask, waited and depth or depth + 1, now, seen)
+  local seen = nothing_seen()
+  local candidate = chosen(f, ARGV, ask, waited and depth or depth + 1, now, seen)
   if candidate and not waited and depth > 0 then  -- nobody overtakes those who wait for the same
     grant(f, now)
-    seen, depth = {}, tonumber(redis.call('HGET', f.depths, ask.model) or '') or 0
-    candidate = choose(f, ask, depth + 1, now, seen)
+    seen, depth = nothing_seen(), depth_of(f, ask.model)
+    candidate = chosen(f, ARGV, ask, depth + 1, now, seen)
   end
   if candidate then
-    local charged = (waited or redis.call('ZCARD', f.line) > 0) and ask.tokens / ask.weight or 0
-    if waited then
-      advance(f, ask.key)
-      forget(f, id)
-    end
+    local charged = (waited or not calm(f)) and ask.tokens / ask.weight or 0
     local held = take(f, id, ask, candidate, now, SLOT_MS, charged, seen)
-    if charged > 0 then charge(f, ask.key, charged) end
+    if waited or charged > 0 then charge(f, ask.key, charged, waited) end
+    if waited then forget(f, id, ask) end
     return {1, held.b, held.l, held.h}
   end
   if waited then
