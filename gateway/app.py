@@ -90,6 +90,7 @@ class Replica:
         self._version = version("llm-gateway")
         self._tracing = tracing.chosen(environ or {}, self.log, self._version)
         self.running = Running()
+        self.gate = Gate()
         self.draining = False
         self._peppers = Peppers(settings.key_pepper, *settings.key_pepper_previous)
         self._proxies = Proxies(settings.trusted_proxies)
@@ -143,9 +144,8 @@ class Replica:
             has_model = fleet.view.has_model
             observer = CallObserver(metrics, self.log, spans, has_model=has_model, clock_ms=monotonic_ms)
             app.state.openapi = []
-            gate = Gate()
-            pipeline = Pipeline(leases, fleet.pool, monotonic_ms, observer, gate)
-            app.state.calls = self._calls(pipeline, gate, fleet.pool, observer, spans, door)
+            pipeline = Pipeline(leases, fleet.pool, monotonic_ms, observer, self.gate)
+            app.state.calls = self._calls(pipeline, fleet.pool, observer, spans, door)
             ledger = RedisLedger(redis, settings.shards)
             dead = DeadEvents(redis, functions, settings.shards)
             used = UsedOfRedis(functions, directory, RegistryDirectory(registry), inspector, ledger, dead, door)
@@ -160,7 +160,7 @@ class Replica:
                 library=fleet.library,
                 intake=app.state.calls.intake,
                 metrics=metrics,
-                gauges=partial(_gauges, metrics, leases, fleet, observer, self.pulse),
+                gauges=partial(_gauges, metrics, leases, fleet, observer, self.pulse, self.gate),
                 snapshot=fleet.view.snapshot,
                 draining=lambda: self.draining,
                 keys_loaded=partial(_keys_loaded, directory, settings.shards),
@@ -186,12 +186,10 @@ class Replica:
             on_change=observer.changed,
         )
 
-    def _calls(
-        self, pipeline: Pipeline, gate: Gate, fleet: Pool, observer: CallObserver, spans: Tracing, door: Door
-    ) -> CallDeps:
+    def _calls(self, pipeline: Pipeline, fleet: Pool, observer: CallObserver, spans: Tracing, door: Door) -> CallDeps:
         return CallDeps(
             pipeline=pipeline,
-            gate=gate,
+            gate=self.gate,
             fleet=fleet,
             running=self.running,
             door=door,
@@ -236,9 +234,12 @@ async def _keys_loaded(directory: KeyDirectory, shards: int) -> bool:
     return all(await asyncio.gather(*(directory.is_ready(shard) for shard in range(shards))))
 
 
-def _gauges(metrics: Metrics, leases: RedisLeases, fleet: Fleet, observer: CallObserver, pulse: Pulse) -> None:
+def _gauges(
+    metrics: Metrics, leases: RedisLeases, fleet: Fleet, observer: CallObserver, pulse: Pulse, gate: Gate
+) -> None:
     gauges.take(metrics, fleet.view.snapshot(), fleet.view.depths)
     metrics.running.set(leases.running)
+    metrics.unread.set(gate.unread)
     metrics.unsettled.set(leases.unsettled)
     metrics.loop_lag.set(pulse.largest_lag_s())
     observer.lines.catch_up()

@@ -11,9 +11,9 @@ from types import TracebackType
 from gateway.cut import Cut
 from gateway.errors import LimitsUnavailable, Overloaded
 
-AT_ONCE_MAX = 256
+AT_ONCE_MAX = 128
 """admissions under way: enough to fill the pipe to a distant Redis, and for one node of a cluster to hang; few enough
-for a turn of the loop to be short"""
+for Redis to answer in time when it is what is short, and for a turn of the loop to be short"""
 WAITING_MAX = 4_096
 """calls that wait for that: one or two seconds of work, which is little for a model to answer in"""
 WAIT_S_MAX = 5.0
@@ -38,6 +38,12 @@ class Gate:
         self._line: deque[asyncio.Future[None]] = deque()
         self._heard_s = 0.0
         """when Redis last gave one an answer"""
+        self.unread = 0
+        """calls that do not even wait here yet: they were left on their connections"""
+
+    @property
+    def waiting(self) -> int:
+        return len(self._line)
 
     @property
     def full(self) -> bool:

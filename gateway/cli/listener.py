@@ -3,10 +3,12 @@
 import asyncio
 import socket
 from contextlib import suppress
+from functools import partial
 from typing import Any
 
 from gateway import plain_http
 from gateway.cli.doorstep import emptied
+from gateway.gate import Gate
 from gateway.settings import Settings
 
 BACKLOG_CONNECTIONS = 2_048
@@ -22,15 +24,22 @@ CLOSE = (b"connection", b"close")
 
 
 class Listener:
-    """Serves `app` on HOST and PORT, and the app begins and ends with it; or on `sock`. `start`, then `stop`."""
+    """Serves `app` on HOST and PORT, and the app begins and ends with it; or on `sock`. `start`, then `stop`.
+
+    Calls are read as far as `gate` has room for them; where there are none, it is None.
+    """
 
     ended: "asyncio.Task[None]"
     """done when it no longer serves"""
 
-    def __init__(self, app: Any, settings: Settings, sock: socket.socket | None = None) -> None:
+    def __init__(self, app: Any, settings: Settings, gate: Gate | None, sock: socket.socket | None = None) -> None:
         import uvicorn
 
+        from gateway.cli.threshold import Protocol, Threshold
+
         self._sockets = [sock] if sock else None
+        self._threshold = Threshold(gate) if gate else None
+        protocol: Any = {"http": partial(Protocol, self._threshold)} if self._threshold else {}
         self._server = uvicorn.Server(
             uvicorn.Config(
                 app,
@@ -39,7 +48,7 @@ class Listener:
                 lifespan="off" if sock else "on",
                 backlog=BACKLOG_CONNECTIONS,
                 timeout_graceful_shutdown=TASKS_S_MAX,
-                **plain_http.options(),
+                **(plain_http.options() | protocol),
             )
         )
 
@@ -57,6 +66,8 @@ class Listener:
         one that may end. Nothing else changes: requests are answered, connections taken."""
         if not self._server.started:
             return
+        if self._threshold:
+            self._threshold.end()
         self._server.config.encoded_headers.append(CLOSE)
         self._server.server_state.default_headers = list(self._server.config.encoded_headers)
         for connection in self._connections():
@@ -107,7 +118,9 @@ class Listener:
 
 
 def _idle_s(connection: Any, unused_since_s: float, now_s: float) -> float:
-    """For how long a connection has had no use; less than 0: an answer is under way."""
+    """For how long a connection has had no use; less than 0: an answer is under way, or a request waits to be read."""
+    if getattr(connection, "unread", b""):
+        return -1.0
     cycle, timer = connection.cycle, connection.timeout_keep_alive_task
     if cycle is None:
         return now_s - unused_since_s

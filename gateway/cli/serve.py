@@ -56,13 +56,13 @@ async def _serve(settings: Settings) -> int:
     free_port(settings.host, settings.port)
     replica = Replica(settings, os.environ)  # OpenTelemetry reads variables of its own
     Complaints("library", EVERYBODY, replica.seldom).listen()
-    public = Listener(replica.app, settings)
+    public = Listener(replica.app, settings, replica.gate)
     listeners = [public]
     signals = Signals()
     async with Loops(replica.log).running(replica.pulse.run):
         public.start()
         if admin_socket and await public.up():
-            listeners.append(Listener(replica.app, settings, admin_socket))
+            listeners.append(Listener(replica.app, settings, None, admin_socket))
             listeners[-1].start()
         await asyncio.wait((signals.stop, *(one.ended for one in listeners)), return_when=asyncio.FIRST_COMPLETED)
         await _end(listeners, replica, settings, signals.hurry)

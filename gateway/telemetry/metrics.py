@@ -45,6 +45,11 @@ class Metrics:
             registry=registry,
         )
         self.running = Gauge("gateway_running_calls", "Calls that run on this replica now.", registry=registry)
+        self.unread = Gauge(
+            "gateway_unread_calls",
+            "Calls that this replica has left on their connections, as more are being worked on than it can.",
+            registry=registry,
+        )
         self.unsettled = Gauge(
             "gateway_unsettled_calls", "Ended calls that wait for Redis to be settled.", registry=registry
         )
