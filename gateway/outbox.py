@@ -19,6 +19,11 @@ to be missed by a hair"""
 class Outbox:
     """One call's way to one client. The call's side is synchronous; `take` is the client's side."""
 
+    __slots__ = (
+        "_ended", "_stop", "_taker", "_waiting", "admission", "begun", "gone", "last", "place", "reason", "refusal",
+        "trip",
+    )  # fmt: skip
+
     def __init__(self) -> None:
         self._waiting = bytearray()
         self._ended = False
@@ -109,6 +114,8 @@ class Notes:
 
     `written` makes a note of a place, b"" where there is no way to. `clock_ms` is monotonic.
     """
+
+    __slots__ = ("_clock_ms", "_due_ms", "_out", "_said", "_written")
 
     def __init__(self, out: Outbox, written: Callable[[Queued], bytes], clock_ms: Callable[[], int]) -> None:
         self._out = out

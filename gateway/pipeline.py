@@ -17,9 +17,9 @@ from gateway.core.tally import Tally
 from gateway.cut import Cut
 from gateway.dialects import ollama
 from gateway.dialects.asked import Renderer
-from gateway.dialects.frames import Lines
 from gateway.dialects.ollama import Reply
-from gateway.errors import CallAbandoned, GatewayError, QuotaExceeded, StreamBroken
+from gateway.errors import CallAbandoned, GatewayError, QuotaExceeded
+from gateway.feed import Feed
 from gateway.gate import Gate
 from gateway.outbox import Notes, Outbox
 from gateway.ports import Exchange, Fleet, Leases, Observer
@@ -91,34 +91,13 @@ class Pipeline:
                     out.last = renderer.last(reply, counts) if by_line else renderer.whole(reply, counts)
 
     async def _stream(self, exchange: Exchange, renderer: Renderer, tally: Tally, out: Outbox) -> Reply:
-        """Lines as they come, up to the last; what arrived together leaves together. Only `done` is a good end."""
-        lines = Lines()
-        async for piece in exchange.pieces():
-            if last := self._batch(lines.feed(piece), renderer, tally, out):
-                if renderer.ended:
-                    exchange.leave()
-                return last
-            self._leases.progressed(tally)
-        if last := self._batch(lines.rest(), renderer, tally, out):
-            return last
-        raise StreamBroken
-
-    def _batch(self, lines: list[bytes], renderer: Renderer, tally: Tally, out: Outbox) -> Reply | None:
-        """Counts and renders lines, up to the end of the answer, which is returned if it is among them."""
-        frames = []
-        try:
-            for line in lines:
-                reply = ollama.read(line)
-                if reply.carries_tokens:
-                    tally.saw_token(self._clock_ms())
-                if reply.done:
-                    return reply
-                frames.append(renderer.feed(reply))
-                if renderer.ended:
-                    return ollama.CUT
-        finally:
-            out.put(b"".join(frames))
-        return None
+        """The last line, when all that came before it is in `out`."""
+        feed = Feed(renderer, tally, out, self._leases.progressed, self._clock_ms)
+        await exchange.read(feed.take)
+        last = feed.end()
+        if renderer.ended:
+            exchange.leave()
+        return last
 
 
 async def _whole(exchange: Exchange, tally: Tally) -> Reply:

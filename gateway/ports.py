@@ -3,7 +3,7 @@
 Adapters satisfy these by shape; `app.py` constructs them, tests pass fakes that keep the same contract tests.
 """
 
-from collections.abc import AsyncGenerator, AsyncIterator, Callable, Iterable, Sequence
+from collections.abc import AsyncGenerator, Callable, Iterable, Sequence
 from contextlib import AbstractAsyncContextManager
 from typing import Protocol
 
@@ -49,8 +49,9 @@ class Exchange(Protocol):
     def leave(self) -> None:
         """No more of it is wanted: the connection is closed, which ends the work upstream."""
 
-    def pieces(self) -> AsyncIterator[bytes]:
-        """The body as it arrives; what arrived together is one piece. Raises a `BackendFault`."""
+    async def read(self, take: Callable[[bytes], bool]) -> None:
+        """Gives `take` the body as it arrives, what arrived together as one piece, until that says it has enough or
+        there is no more. Raises a `BackendFault`, and what `take` raises."""
 
 
 class Fleet(Protocol):

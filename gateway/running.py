@@ -17,7 +17,7 @@ class Running:
         return len(self._calls)
 
     def start(self, call: Coroutine[None, None, None], out: Outbox) -> None:
-        task = asyncio.create_task(call)
+        task = asyncio.get_running_loop().create_task(call, name="call")
         self._calls[task] = out
         task.add_done_callback(self._ended)
 

@@ -2,7 +2,7 @@
 
 import asyncio
 import ssl
-from collections.abc import AsyncIterator, Mapping
+from collections.abc import AsyncIterator, Callable, Mapping
 from contextlib import asynccontextmanager, suppress
 from typing import Any
 
@@ -35,11 +35,12 @@ class Answer:
                 raise BackendFault("The model server sent an answer that is too large.")
         return bytes(body)
 
-    async def pieces(self) -> AsyncIterator[bytes]:
+    async def read(self, take: Callable[[bytes], bool]) -> None:
         loop, patience = asyncio.get_running_loop(), self._patience
         self._deadline.reschedule(min(loop.time() + patience.idle_s, self._end_s))
         async for piece in self._response.content.iter_any():
-            yield piece
+            if take(piece):
+                return
             if b"\n" in piece:
                 self._deadline.reschedule(min(loop.time() + patience.idle_s, self._end_s))
 

@@ -239,12 +239,14 @@ class FakeExchange:
         pass
 
     async def whole(self) -> bytes:
-        return b"".join([piece async for piece in self.pieces()])
+        pieces: list[bytes] = []
+        await self.read(lambda piece: bool(pieces.append(piece)))
+        return b"".join(pieces)
 
-    async def pieces(self) -> AsyncIterator[bytes]:
+    async def read(self, take: Callable[[bytes], bool]) -> None:
         for step in self._body:
-            if piece := await _take(step):
-                yield piece
+            if (piece := await _take(step)) and take(piece):
+                return
 
 
 async def _take(step: Step | None) -> bytes:

@@ -5,6 +5,7 @@ performance 3a). tests/aiohttp_client.py keeps the same promises over aiohttp, a
 """
 
 import asyncio
+from collections.abc import Callable
 from types import TracebackType
 
 from gateway.backends.connection import OK
@@ -76,8 +77,8 @@ class Answer:
     """
 
     __slots__ = (
-        "_carry", "_client", "_deadline_s", "_end_s", "_loop", "_patience", "_reply", "_sending", "_timer", "_waiting",
-        "_wanted",
+        "_carry", "_client", "_deadline_s", "_end_s", "_loop", "_patience", "_reply", "_sated", "_sending", "_take",
+        "_timer", "_waiting", "_wanted",
     )  # fmt: skip
 
     def __init__(self, client: OllamaClient, sending: Sending, carry: Carry, patience: Patience) -> None:
@@ -89,8 +90,6 @@ class Answer:
         """for the head: what posts may go on, so it is the wait that ends when its time is over"""
         self._reply: Reply | None = None
         self._wanted = True
-        self._end_s = 0.0
-        """when a stream has to end; 0: it has not begun"""
 
     async def __aenter__(self) -> "Answer":
         self._loop = asyncio.get_running_loop()
@@ -106,6 +105,7 @@ class Answer:
                 self._timer.cancel()
         if self._reply is None:
             raise BackendTimeout
+        del self._sending, self._carry  # a stream may last
         return self
 
     async def __aexit__(
@@ -129,26 +129,20 @@ class Answer:
             raise _told(reply.failure)
         return reply.take()
 
-    def pieces(self) -> "Answer":
-        return self
-
-    def __aiter__(self) -> "Answer":
-        return self
-
-    async def __anext__(self) -> bytes:
-        """What has arrived since the last one."""
+    async def read(self, take: Callable[[bytes], bool]) -> None:
         reply = self._reply
         assert reply
-        if not self._end_s:
-            self._begin_stream()
-        if not reply.has(1):
-            await reply.more(1)
-        piece = reply.take()
-        if not piece:
-            raise _told(reply.failure) if reply.failure else StopAsyncIteration
+        self._begin_stream()
+        self._take, self._sated = take, False
+        await reply.pour(self._piece)
+        if reply.failure and not self._sated:
+            raise _told(reply.failure)
+
+    def _piece(self, piece: bytes) -> bool:
         if b"\n" in piece:  # bytes that never make a line are silence too
             self._deadline_s = min(self._loop.time() + self._patience.idle_s, self._end_s)
-        return piece
+        self._sated = self._take(piece)
+        return self._sated
 
     def leave(self) -> None:
         self._wanted = False

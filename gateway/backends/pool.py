@@ -160,6 +160,7 @@ class Answering:
 
     async def __aenter__(self) -> Answer:
         self._asking, answer = await self._pool.first_answer(self._attempt, self._output_tokens_max, self._tally)
+        del self._attempt
         return answer
 
     async def __aexit__(

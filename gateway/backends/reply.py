@@ -1,12 +1,13 @@
 """What a node answers to one request, as it arrives: its head, and what of its body nobody has taken yet."""
 
 import asyncio
+from collections.abc import Callable
 from typing import Protocol
 
 UNREAD_BYTES_MAX = 256 << 10
 """more than that is left in the socket until somebody takes it; one read may come on top"""
-
-
+TURN_BYTES_MAX = 64 << 10
+"""of what is poured in one turn of the loop; one read may come on top"""
 PARTS_MAX = 256
 """unread ones that are kept as they came; what follows is put together, for a byte of its own takes forty"""
 
@@ -28,11 +29,11 @@ class Source(Protocol):
 class Reply:
     """What came for one request. Its connection is let go with the last byte, and may serve others then.
 
-    One reader waits at a time: `if not has(n): await more(n)`, then `take()`.
+    One reader waits at a time: `if not has(n): await more(n)`, then `take()`; or `await pour(…)`, once.
     """
 
     __slots__ = (
-        "_connection", "_drains", "_enough", "_loop", "_parts", "_tail", "_waiter", "complete", "encoded",
+        "_connection", "_drains", "_enough", "_into", "_loop", "_parts", "_tail", "_waiter", "complete", "encoded",
         "ends_with_connection", "failure", "status", "unread_bytes",
     )  # fmt: skip
 
@@ -43,6 +44,8 @@ class Reply:
         self._enough = 0
         """unread bytes that the waiter waits for; 0: for the head"""
         self._waiter: asyncio.Future[None] | None = None
+        self._into: Callable[[bytes], bool] | None = None
+        """takes what comes while the waiter waits for the end"""
         self._drains = False
         self._tail: asyncio.TimerHandle | None = None
         self.status = 0
@@ -73,6 +76,16 @@ class Reply:
         if self._connection:
             self._connection.resume()
         return bytes(parts[0]) if len(parts) == 1 else b"".join(parts)
+
+    def pour(self, into: Callable[[bytes], bool]) -> asyncio.Future[None]:
+        """All that is there, and what comes, is taken by `into` at once, which saves a task its turn for each piece.
+
+        Done when that says it has enough, or when there will be no more. What it raises ends it too.
+        """
+        self._into = into
+        waiter = self.more(1)
+        self._flow()
+        return waiter
 
     def close(self) -> None:
         """No more is wanted of it; that ends the work upstream, unless it has ended."""
@@ -108,7 +121,9 @@ class Reply:
         self.unread_bytes += len(body)
 
     def progressed(self) -> bool:
-        """A read has been parsed. Whether more is unread than should be."""
+        """A read has been parsed. Whether nothing more should be read for now."""
+        if self._into:
+            return self._flowed()
         if self._waiter and self.has(self._enough):
             self._wake()
         return self.unread_bytes > UNREAD_BYTES_MAX and self.unread_bytes >= self._enough
@@ -130,7 +145,32 @@ class Reply:
         self.failure = failure
         if self._tail:
             self._tail.cancel()
+        self._flow()
         self._wake()
+
+    def _flowed(self) -> bool:
+        """As `progressed`: after much of it others have their turn, for there may be as much again behind it."""
+        much = self.unread_bytes > TURN_BYTES_MAX
+        self._flow()
+        if much and self._connection:
+            self._loop.call_soon(self._connection.resume)
+        return much
+
+    def _flow(self) -> None:
+        waiter, into = self._waiter, self._into
+        self._into = None
+        if into is None or waiter is None or waiter.done():
+            return
+        try:
+            enough = self.unread_bytes > 0 and into(self.take())
+        except Exception as error:
+            if not waiter.done():
+                waiter.set_exception(error)
+            return
+        if enough or self.complete or self.failure:
+            self._wake()
+        else:
+            self._into = into
 
     def _wake(self) -> None:
         waiter, self._waiter = self._waiter, None

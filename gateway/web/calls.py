@@ -12,7 +12,7 @@ from msgspec import Struct
 
 from gateway.core.call import Call
 from gateway.core.trace import Trace
-from gateway.dialects.asked import Asked, Dialect
+from gateway.dialects.asked import Dialect, Renderer
 from gateway.dialects.policy import Policy
 from gateway.errors import CallAbandoned, GatewayError, MethodNotAllowed, Overloaded
 from gateway.gate import Gate
@@ -62,8 +62,7 @@ class CallEndpoint:
         out = Outbox()
         reply = Reply(send, self._dialect, call_id, beat_s=deps.beat_s, routing_headers=deps.routing_headers)
         try:
-            call, asked = await self._read(deps, scope, receive, call_id, began_ms, model)
-            renderer = asked.renderer(call_id, int(deps.clock_s()))
+            call, renderer = await self._read(deps, scope, receive, call_id, began_ms, model)
         except GatewayError as error:
             await refuse(deps, self.endpoint, call_id, reply, error)
             return
@@ -72,7 +71,7 @@ class CallEndpoint:
             await refuse(deps, self.endpoint, call_id, reply, GatewayError())
             return
         deps.running.start(deps.pipeline.run(call, renderer, out), out)
-        watcher = asyncio.create_task(_watch(receive, out))
+        watcher = asyncio.get_running_loop().create_task(_watch(receive, out), name="watcher")
         try:
             await reply.answer(out, renderer, call.streamed, call.estimate.output_max)
         finally:
@@ -83,7 +82,7 @@ class CallEndpoint:
 
     async def _read(
         self, deps: CallDeps, scope: Any, receive: Any, call_id: str, began_ms: int, model: str | None
-    ) -> tuple[Call, Asked]:
+    ) -> tuple[Call, Renderer]:
         if scope["method"] != "POST":
             raise MethodNotAllowed
         if len(deps.running) >= RUNNING_CALLS_MAX or deps.gate.full:
@@ -103,9 +102,11 @@ class CallEndpoint:
             body_ms=deps.clock_ms() - began_ms,
             trace=deps.trace(scope["headers"]),
         )
+        scope["headers"].clear()  # kilobytes, which nobody reads any more, and a stream may last
         asked = body.decoded(data, self._dialect.parse)
         spelling = model or intent.spelling(deps.fleet, self._dialect, asked)
-        return intent.call(deps.policy, origin, asked, intent.meant(deps.fleet, spelling)), asked
+        call = intent.call(deps.policy, origin, asked, intent.meant(deps.fleet, spelling))
+        return call, asked.renderer(call_id, int(deps.clock_s()))
 
 
 async def refuse(deps: CallDeps, endpoint: str, call_id: str, reply: Reply, error: GatewayError) -> None:

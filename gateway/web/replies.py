@@ -15,6 +15,8 @@ _STREAMED: Headers = [(b"cache-control", b"no-store"), (b"x-accel-buffering", b"
 class Reply:
     """Sends the answer to one request. Every answer carries the call's id and the limits, where they are known."""
 
+    __slots__ = ("_beat_s", "_call_id", "_dialect", "_output_tokens_wanted", "_routing_headers", "_send")
+
     def __init__(self, send: Any, dialect: Dialect, call_id: str, *, beat_s: float, routing_headers: bool) -> None:
         self._send = send
         self._dialect = dialect

@@ -21,6 +21,8 @@ class Vigil:
     `beat` is put into the outbox of an admitted call when nothing has come for `beat_s`; b"": never.
     """
 
+    __slots__ = ("_beat", "_beat_s", "_loop", "_out", "_patience", "_sending", "_since_s", "_timer")
+
     def __init__(self, out: Outbox, beat: bytes, beat_s: float) -> None:
         self._out = out
         self._beat = beat

@@ -74,11 +74,23 @@ class Scene:
         if steps:
             self.node.answers.append(steps)
         async with self.client.exchange(self.sending(), carry) as answer:
-            return [piece async for piece in answer.pieces()]
+            return await read(answer)
 
 
 async def carry(posting: Posting) -> Any:
     return await posting
+
+
+async def read(answer: Any, take: Callable[[bytes], bool] = lambda piece: False) -> list[bytes]:
+    """The pieces that `take` was given."""
+    pieces = []
+
+    def taken(piece: bytes) -> bool:
+        pieces.append(piece)
+        return take(piece)
+
+    await answer.read(taken)
+    return pieces
 
 
 @pytest.fixture
@@ -150,6 +162,14 @@ async def test_answers_of_every_framing_are_read(scene: Scene, steps: Sequence[S
     assert b"".join(await scene.pieces(*steps)) == LINE * 3
 
 
+async def test_what_comes_broken_behind_all_that_was_wanted_is_no_failure(scene: Scene, made: Any) -> None:
+    if made is not OllamaClient:  # aiohttp gives nothing of a read that has something broken in it
+        return
+    scene.node.answers.append([HEAD + chunk(LINE) + b"no size\r\n"])
+    async with scene.client.exchange(scene.sending(), carry) as answer:
+        assert await read(answer, lambda piece: True) == [LINE]
+
+
 async def test_an_empty_answer_is_one(scene: Scene) -> None:
     assert await scene.whole(sized(b"")) == b""
     assert await scene.pieces(HEAD + END) == []
@@ -158,11 +178,8 @@ async def test_an_empty_answer_is_one(scene: Scene) -> None:
 async def test_pieces_are_given_as_they_arrive_and_what_came_together_together(scene: Scene) -> None:
     first, second = asyncio.Event(), asyncio.Event()
     scene.node.answers.append([HEAD, chunk(b"a\n"), first, chunk(b"b\n") + chunk(b"c\n"), second, chunk(b"d") + END])
-    pieces = []
     async with scene.client.exchange(scene.sending(), carry) as answer:
-        async for piece in answer.pieces():
-            pieces.append(piece)
-            (first if len(pieces) == 1 else second).set()
+        pieces = await read(answer, lambda piece: bool((first if piece == b"a\n" else second).set()))
     assert pieces == [b"a\n", b"b\nc\n", b"d"]
 
 
@@ -180,8 +197,7 @@ async def test_connections_are_used_again(scene: Scene) -> None:
         scene.node.answers.append(steps or [sized(LINE)])
         try:
             async with scene.client.exchange(sending, carry) as answer:
-                async for _ in answer.pieces():
-                    pass
+                await read(answer)
         except GatewayError:
             pass
         assert sending.reused == (len(scene.node.requests) > 1)
@@ -426,12 +442,11 @@ async def test_a_request_may_have_its_own_time_to_the_first_byte(scene: Scene) -
 async def test_time_between_lines(enter: Callable[..., Awaitable[Scene]]) -> None:
     scene = await enter(idle_s=SOON_S)
     scene.node.answers.append([HEAD + chunk(LINE) + chunk(LINE), "hold"])
-    seen = b""
+    seen: list[bytes] = []
     with pytest.raises(BackendTimeout):
         async with scene.client.exchange(scene.sending(), carry) as answer:
-            async for piece in answer.pieces():
-                seen += piece
-    assert seen == LINE * 2
+            await read(answer, lambda piece: bool(seen.append(piece)))
+    assert b"".join(seen) == LINE * 2
     await scene.node.until_left()
 
 
@@ -439,14 +454,18 @@ async def test_time_between_lines(enter: Callable[..., Awaitable[Scene]]) -> Non
 async def test_a_stream_that_goes_on_is_cut(enter: Callable[..., Awaitable[Scene]], name: str, word: bytes) -> None:
     """Bytes that never make a line are silence; lines are not, but all of them together have their time too."""
     scene = await enter(**{name: SOON_S})
-    read, count = asyncio.Semaphore(0), 0
-    scene.node.answers.append([HEAD, *[chunk(word), read] * PIECES_MAX])
+    go_on, seen = asyncio.Semaphore(0), []
+
+    def take(piece: bytes) -> bool:
+        seen.append(piece)
+        go_on.release()
+        return False
+
+    scene.node.answers.append([HEAD, *[chunk(word), go_on] * PIECES_MAX])
     with pytest.raises(BackendTimeout):
         async with scene.client.exchange(scene.sending(), carry) as answer:
-            async for _ in answer.pieces():
-                read.release()
-                count += 1
-    assert count < PIECES_MAX, "it was cut in its midst"
+            await answer.read(take)
+    assert 0 < len(seen) < PIECES_MAX, "it was cut in its midst"
 
 
 async def test_whoever_expires_a_wait_ends_it(scene: Scene) -> None:
@@ -511,13 +530,11 @@ async def test_leaving_early_closes_the_connection(scene: Scene, monkeypatch: py
     scene.node.answers.extend([[HEAD, chunk(LINE), "hold"]] * 2)
     with pytest.raises(ZeroDivisionError):
         async with scene.client.exchange(scene.sending(), carry) as answer:
-            async for _ in answer.pieces():
-                raise ZeroDivisionError
+            await read(answer, lambda piece: bool(1 / 0))
     await scene.node.until_left(1)
     async with scene.client.exchange(scene.sending(), carry) as answer:
-        async for _ in answer.pieces():
-            answer.leave()
-            break
+        await read(answer, lambda piece: True)
+        answer.leave()
     await scene.node.until_left(2)
 
 
@@ -525,10 +542,8 @@ async def test_the_end_of_an_answer_is_waited_for_so_that_its_connection_serves_
     gate = asyncio.Event()
     scene.node.answers.append([HEAD, chunk(LINE), gate, chunk(b"and more"), END])
     async with scene.client.exchange(scene.sending(), carry) as answer:
-        async for piece in answer.pieces():
-            assert piece == LINE
-            gate.set()
-            break
+        assert await read(answer, lambda piece: True) == [LINE]
+        gate.set()
     await turns()
     assert await scene.whole(sized(b"next")) == b"next"
     assert scene.node.connections == 1
@@ -538,8 +553,7 @@ async def test_it_is_not_waited_for_longer_than_a_moment(scene: Scene, monkeypat
     change(monkeypatch, "TAIL_S", SOON_S)
     scene.node.answers.append([HEAD, chunk(LINE), "hold"])
     async with scene.client.exchange(scene.sending(), carry) as answer:
-        async for _ in answer.pieces():
-            break
+        await read(answer, lambda piece: True)
     await scene.node.until_left()
 
 

@@ -1,9 +1,11 @@
 """One connection to a node: what it keeps for its reader, when it serves again, and how much it puts up with."""
 
+import asyncio
+
 import pytest
 
 from gateway.backends.connection import HEADERS_MAX, QUIET_BYTES_MAX, TOGETHER_BYTES_MAX
-from gateway.backends.reply import PARTS_MAX, UNREAD_BYTES_MAX, Broken
+from gateway.backends.reply import PARTS_MAX, TURN_BYTES_MAX, UNREAD_BYTES_MAX, Broken
 from tests.parsed_answers import Wired
 from tests.scripted_node import END, HEAD, chunk, sized
 
@@ -66,6 +68,63 @@ async def test_what_is_drained_is_not_kept() -> None:
     assert (reply.unread_bytes, wired.transport.paused) == (0, False)
     wired.connection.data_received(END)
     assert (reply.take(), wired.freed) == (b"", 1)
+
+
+async def test_what_is_poured_is_taken_as_it_comes() -> None:
+    wired, seen = Wired(), []
+    reply = wired.ask(HEAD, chunk(b"a") + chunk(b"b"))
+    poured = reply.pour(lambda piece: bool(seen.append(piece)))
+    wired.connection.data_received(chunk(b"c"))
+    assert (seen, poured.done()) == ([b"ab", b"c"], False)
+    wired.connection.data_received(chunk(b"d") + END)
+    assert (seen, poured.done(), reply.failure) == ([b"ab", b"c", b"d"], True, None)
+
+
+async def test_who_has_enough_of_what_is_poured_gets_no_more() -> None:
+    wired, seen = Wired(), []
+    reply = wired.ask(HEAD, chunk(b"a"))
+    poured = reply.pour(lambda piece: not seen.append(piece))
+    wired.connection.data_received(chunk(b"b") + chunk(LINE) + b"no size\r\n")
+    assert (seen, poured.done()) == ([b"a"], True)
+    assert isinstance(reply.failure, Broken)
+
+
+async def test_whoever_was_poured_for_and_has_left_gets_no_more() -> None:
+    wired, seen = Wired(), []
+    reply = wired.ask(HEAD, chunk(b"a"))
+    poured = reply.pour(lambda piece: bool(seen.append(piece)))
+    poured.cancel()
+    wired.connection.data_received(chunk(b"b"))
+    assert seen == [b"a"]
+
+
+async def test_a_bug_in_whoever_takes_it_is_his_and_ends_it() -> None:
+    wired = Wired()
+    reply = wired.ask(HEAD)
+    poured = reply.pour(lambda piece: bool(1 / 0))
+    wired.connection.data_received(chunk(b"a"))
+    wired.connection.data_received(chunk(b"b"))
+    with pytest.raises(ZeroDivisionError):
+        await poured
+
+
+async def test_whoever_is_poured_for_hears_that_it_was_closed() -> None:
+    reply = Wired().ask(HEAD)
+    poured = reply.pour(lambda piece: False)
+    reply.close()
+    assert poured.done()
+
+
+async def test_after_much_that_is_poured_others_have_their_turn() -> None:
+    wired = Wired()
+    reply = wired.ask(HEAD)
+    reply.pour(lambda piece: False)
+    wired.connection.data_received(chunk(b"x" * TURN_BYTES_MAX))
+    assert not wired.transport.paused
+    wired.connection.data_received(READ)
+    assert wired.transport.paused
+    await asyncio.sleep(0)
+    assert not wired.transport.paused
 
 
 async def test_small_bodies_go_with_their_head_and_large_ones_are_not_copied() -> None:
