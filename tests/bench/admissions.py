@@ -1,28 +1,38 @@
-"""How many calls one Redis can admit and settle: the gateway's own functions, in batches, until its core is full."""
+"""How many calls one Redis can carry: the gateway's own functions on a call's way, in batches, and their CPU time."""
 
-import asyncio
 import time
-from collections.abc import Coroutine
-from typing import Any
+from collections.abc import Awaitable, Callable
 
 import redis.asyncio
+from msgspec import Struct
 
 from gateway.core.call import Bill, Call
 from gateway.core.ids import ENTROPY_BYTES, uuid7
 from gateway.core.keys import Peppers
+from gateway.core.placing import Ask, Left, Placed
+from gateway.core.routing import Candidate
 from gateway.core.tally import if_lost
 from gateway.core.usage import Detail, detail_json
-from gateway.state.functions import Functions
+from gateway.state.functions import Functions, fleet_source
 from gateway.state.limiter import RedisLimiter
-from tests.bench import processor
-from tests.bench.finding import Finding
-from tests.bench.gateway import PEPPER
+from gateway.state.placement import RedisPlacement
+from tests.bench import meter, processor
+from tests.bench.batches import Batches
+from tests.bench.finding import ERRORS, Finding
+from tests.bench.gateway import PEPPER, SLOTS
+from tests.bench.meter import Meter
+from tests.bench.sample import FOREIGN_SHARE_MAX
 from tests.bench.scenario import QUICK_MODEL, REDIS
 from tests.bench.system import System
 from tests.fakes import call
 
 CALLS = 10_000
-AT_ONCE = 500
+OPEN = 500
+"""calls under way at a time: fewer than a node has slots"""
+AT_ONCE = 50
+"""commands in a pipeline, about as many as a busy replica sends in a turn of its loop"""
+TOKENS = 46
+DEPTH_MAX = 1_000
 BILL = Bill(
     prompt_tokens=12,
     completion_tokens=34,
@@ -31,74 +41,95 @@ BILL = Bill(
     whole=True,
     detail=Detail(model=QUICK_MODEL, endpoint="/v1/chat/completions", backend="node", response_time_ms=12),
 )
+Asking = Callable[[Call], Awaitable[bool]]
 
 
-class Batches:
-    """Keeps `gateway.state.functions.Calls`: what is asked in one turn of the loop goes in one pipeline."""
+class Verb(Struct, frozen=True):
+    """One function. `asked` with a call, it says whether it did what it is for."""
 
-    def __init__(self, client: redis.asyncio.Redis) -> None:
-        self._client = client
-        self._waiting: list[tuple[tuple[Any, ...], asyncio.Future[Any]]] = []
-
-    def call(self, *command: Any) -> "asyncio.Future[Any]":
-        answer = asyncio.get_running_loop().create_future()
-        self._waiting.append((command, answer))
-        return answer
-
-    async def flush(self) -> None:
-        """Send what waits, and what those who are answered ask next, until nobody asks any more."""
-        await asyncio.sleep(0)
-        while self._waiting:
-            batch, self._waiting = self._waiting, []
-            pipeline = self._client.pipeline(transaction=False)
-            for command, _ in batch:
-                pipeline.execute_command(*command)
-            replies = await pipeline.execute(raise_on_error=False)
-            for (_, answer), reply in zip(batch, replies, strict=True):
-                if isinstance(reply, Exception):
-                    answer.set_exception(reply)
-                else:
-                    answer.set_result(reply)
-            await asyncio.sleep(0)
-            await asyncio.sleep(0)
+    name: str
+    asked: Asking
 
 
 class Admissions:
+    """Calls that nobody makes, of the run's own key, on the node that answers at once; they end as rows like others."""
+
     def __init__(self, system: System) -> None:
         self._system = system
+        self._meter = Meter(system)
 
     async def measure(self) -> list[Finding]:
-        """Its calls end as rows like any others."""
-        admit_ns = settle_ns = 0
-        async with redis.asyncio.Redis.from_url(self._system.valkey.tcp_url) as client:
-            batches = Batches(client)
-            limiter = RedisLimiter(Functions(batches), 1)
-            for number in range(CALLS // AT_ONCE):
-                calls = self._calls(number * AT_ONCE)
-                admit_ns += await self._cpu_ns(
-                    batches, [limiter.admit(one, "", detail_json(if_lost(one))) for one in calls]
-                )
-                settle_ns += await self._cpu_ns(batches, [limiter.settle(one, BILL) for one in calls])
-        self._system.settled_elsewhere(CALLS)
-        admit_us, settle_us = admit_ns / 1e3 / CALLS, settle_ns / 1e3 / CALLS
-        return [
-            Finding(REDIS, REDIS, "CPU us to admit a call", admit_us),
-            Finding(REDIS, REDIS, "CPU us to settle a call", settle_us),
-            Finding(REDIS, REDIS, "calls a second that fill its core with these two", 1e6 / (admit_us + settle_us)),
-        ]
-
-    async def _cpu_ns(self, batches: Batches, asking: list[Coroutine[Any, Any, Any]]) -> int:
-        """What Redis uses to answer all of these."""
         pids = self._system.pids(REDIS)
-        before_ns = processor.cpu_ns(pids)
-        tasks = [asyncio.create_task(one) for one in asking]
-        await batches.flush()
-        await asyncio.gather(*tasks)
-        return processor.cpu_ns(pids) - before_ns
+        async with redis.asyncio.Redis.from_url(self._system.valkey.tcp_url) as client:
+            batches = Batches(client, AT_ONCE)
+            verbs = self._verbs(batches)
+            used_ns = dict.fromkeys((verb.name for verb in verbs), 0)
+            failed = 0
+            began = self._meter.usage(pids)
+            for first in range(0, CALLS, OPEN):
+                calls = self._calls(first)
+                for verb in verbs:
+                    before_ns = processor.cpu_ns(pids)
+                    failed += (await batches.all([verb.asked(one) for one in calls])).count(False)
+                    used_ns[verb.name] += processor.cpu_ns(pids) - before_ns
+            noisy = meter.foreign_share(began, self._meter.usage(pids)) > FOREIGN_SHARE_MAX
+        self._system.settled_elsewhere(CALLS)
+        return _findings({name: ns / 1e3 / CALLS for name, ns in used_ns.items()}, failed, noisy=noisy)
+
+    def _verbs(self, batches: Batches) -> list[Verb]:
+        """In the order of a call's life."""
+        limiter = RedisLimiter(Functions(batches), 1)
+        placement = RedisPlacement(Functions(batches, fleet_source()), "bench")
+
+        async def admit(one: Call) -> bool:
+            return bool(await limiter.admit(one, "", detail_json(if_lost(one))))
+
+        async def place(one: Call) -> bool:
+            return isinstance(await placement.place(self._ask(one), depth_max=DEPTH_MAX, waits=True), Placed)
+
+        async def settle(one: Call) -> bool:
+            return await limiter.settle(one, BILL)
+
+        async def leave(one: Call) -> bool:
+            return (await placement.leave([_left(one)]))[0] is not None
+
+        return [Verb("admit", admit), Verb("place", place), Verb("settle", settle), Verb("leave", leave)]
+
+    def _ask(self, one: Call) -> Ask:
+        """As a replica asks whose prompts are of one message, and never the same one."""
+        host, port = self._system.nodes.quick
+        node = Candidate(
+            backend=f"{host}:{port}", slots=SLOTS, state="loaded", context_tokens=0, finish_ms=10, busy=0, equal=True,
+            load_from=1,
+        )  # fmt: skip
+        digest = one.id.replace("-", "")[-16:]
+        return Ask(
+            id=_attempt(one), key_id=one.credential.key_id, weight=1, model=one.model, tokens=TOKENS, candidates=[node],
+            lookups=[digest], records=[digest],
+        )  # fmt: skip
 
     def _calls(self, first: int) -> list[Call]:
         credential = Peppers(PEPPER).credential(self._system.key)
         assert credential
         now_ms = time.time_ns() // 10**6
-        ids = (uuid7(now_ms, number.to_bytes(ENTROPY_BYTES, "big")) for number in range(first, first + AT_ONCE))
+        ids = (uuid7(now_ms, number.to_bytes(ENTROPY_BYTES, "big")) for number in range(first, first + OPEN))
         return [call(credential=credential, model=QUICK_MODEL, id=one) for one in ids]
+
+
+def _attempt(one: Call) -> str:
+    return f"{one.id}.0.1"
+
+
+def _left(one: Call) -> Left:
+    return Left(
+        id=_attempt(one), tokens=TOKENS, prompt_tokens=12, prompt_ms=1.5, output_tokens=34, output_ms=30.5, good=True
+    )
+
+
+def _findings(us: dict[str, float], failed: int, *, noisy: bool) -> list[Finding]:
+    names = ", ".join(us)
+    found = {f"CPU us to {name}": each_us for name, each_us in us.items()}
+    found[f"CPU us a call: {names}"] = sum(us.values())
+    found["calls a second that fill the core of one Redis with all of these"] = 1e6 / max(1e-9, sum(us.values()))
+    found[ERRORS] = failed
+    return [Finding(REDIS, REDIS, what, value, noisy) for what, value in found.items()]

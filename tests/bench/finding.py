@@ -13,7 +13,9 @@ class Finding(Struct, frozen=True):
     target: str
     what: str
     value: float
+    noisy: bool = False
+    """whether others used the cores meanwhile, where that changes it"""
 
 
-def value_of(findings: list[Finding], trial: str, target: str, what: str) -> float | None:
-    return next((one.value for one in findings if (one.trial, one.target, one.what) == (trial, target, what)), None)
+def found_in(findings: list[Finding], trial: str, target: str, what: str) -> Finding | None:
+    return next((one for one in findings if (one.trial, one.target, one.what) == (trial, target, what)), None)

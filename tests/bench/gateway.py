@@ -2,22 +2,24 @@
 
 import asyncio
 import os
+import re
 import sys
 from pathlib import Path
 from typing import Any
 
 import httpx
-from prometheus_client.parser import text_string_to_metric_families
 
 from gateway.dev.places import free_port
 from gateway.dev.process import Child
 from tests.bench.load import Address
+from tests.bench.stats import get
 
 ADMIN_SECRET = "an admin secret for benchmarks only"
 PEPPER = "a pepper of benchmarks and of nothing else"
 READY_S = 30.0
 QUIET_S = 60.0
 POLL_S = 0.02
+_NAME = re.compile(r"[{ ]")
 SLOTS = 1_024
 """of a node: as many as one may have, so that calls do not wait for each other"""
 MANY = 10**7
@@ -92,14 +94,8 @@ class Replica:
 
     async def metric(self, *names: str) -> float:
         """The sum of all of these, with all their labels."""
-        async with httpx.AsyncClient(timeout=READY_S) as http:
-            text = (await http.get(f"{self.url}/metrics")).text
-        return sum(
-            sample.value
-            for family in text_string_to_metric_families(text)
-            for sample in family.samples
-            if sample.name in names
-        )
+        lines = (await get(self.address, "/metrics")).decode().splitlines()
+        return sum(float(line.rpartition(" ")[2]) for line in lines if _NAME.split(line, 1)[0] in names)
 
     async def quiet(self) -> None:
         """Wait until no call runs and all are settled."""

@@ -20,18 +20,65 @@ async def dial(address: Address, ended: Callable[[Connection], None], *, timed: 
     return connection
 
 
-async def dial_many(
-    address: Address, count: int, ended: Callable[[Connection], None], *, timed: bool = False
-) -> list[Connection]:
-    found: list[Connection] = []
-    while len(found) < count:
-        few = min(DIALS_AT_ONCE, count - len(found))
-        found += await asyncio.gather(*(dial(address, ended, timed=timed) for _ in range(few)))
-    return found
+class Clients:
+    """`count` connections; one that ends is replaced. What they see goes into `tally`."""
+
+    def __init__(self, address: Address, request: bytes, count: int, *, timed: bool = False) -> None:
+        self.tally = Tally()
+        self.answered = 0
+        """requests that were answered well, whole"""
+        self.abandoned = 0
+        self._address = address
+        self._request = request
+        self._count = count
+        self._timed = timed
+        self._connections: set[Connection] = set()
+        self._dials: set[asyncio.Task[None]] = set()
+        self._wanted = True
+
+    def stop(self) -> None:
+        """Leave at once, in the midst of answers. To stop again changes nothing."""
+        self._wanted = False
+        for connection in self._connections:
+            self.abandoned += connection.busy
+            connection.leave()
+        for dial in self._dials:
+            dial.cancel()
+
+    def _ready(self, connection: Connection) -> None:
+        """One that may be asked on."""
+        raise NotImplementedError
+
+    async def _dial(self) -> None:
+        while len(self._connections) < self._count:
+            few = min(DIALS_AT_ONCE, self._count - len(self._connections))
+            dials = (dial(self._address, self._over, timed=self._timed) for _ in range(few))
+            self._connections.update(await asyncio.gather(*dials))
+
+    def _over(self, connection: Connection) -> None:
+        self.answered += connection.well
+        self.abandoned += not connection.whole
+        if connection.open and not connection.transport.is_closing():
+            self._ready(connection)
+        elif self._wanted:
+            self._connections.discard(connection)
+            task = asyncio.create_task(self._replace(answered=connection.answered))
+            self._dials.add(task)
+            task.add_done_callback(self._dials.discard)
+
+    async def _replace(self, *, answered: bool) -> None:
+        try:
+            connection = await dial(self._address, self._over, timed=self._timed)
+        except OSError:
+            self.tally.errors["no connection"] += 1
+            return
+        connection.answered = answered
+        self._connections.add(connection)
+        self._ready(connection)
 
 
-class ClosedLoop:
-    """`connections` clients. What they see goes into `tally`.
+class ClosedLoop(Clients):
+    """Each client asks again when it is answered.
 
     `spread_ms`: over so long they begin, so that their streams do not end together.
     """
@@ -39,22 +86,12 @@ class ClosedLoop:
     def __init__(
         self, address: Address, request: bytes, connections: int, *, timed: bool = False, spread_ms: float = 0
     ) -> None:
-        self.tally = Tally()
-        self._address = address
-        self._request = request
-        self._count = connections
-        self._timed = timed
+        super().__init__(address, request, connections, timed=timed)
         self._spread_s = spread_ms / 1000
-        self._connections: list[Connection] = []
-        self._dials: set[asyncio.Task[None]] = set()
-        self._wanted = True
-        self.answered = 0
-        """requests that were answered well, whole"""
-        self.abandoned = 0
 
     async def start(self) -> None:
-        self._connections = await dial_many(self._address, self._count, self._again, timed=self._timed)
-        for connection in self._connections:
+        await self._dial()
+        for connection in list(self._connections):
             connection.send(self._request, self.tally)
             await asyncio.sleep(self._spread_s / self._count)
 
@@ -64,75 +101,42 @@ class ClosedLoop:
             while self.answering < self._count:
                 await asyncio.sleep(POLL_S)
 
-    def stop(self) -> None:
-        """Leave at once, in the midst of answers."""
-        self._wanted = False
-        for connection in self._connections:
-            self.abandoned += connection.busy
-            connection.leave()
-        for dial in self._dials:
-            dial.cancel()
+    async def answers(self, count: int, within_s: float) -> None:
+        """Wait until `tally` has so many whole answers, good or not. Raises TimeoutError."""
+        async with asyncio.timeout(within_s):
+            while self.tally.requests < count:
+                await asyncio.sleep(POLL_S)
 
     @property
     def answering(self) -> int:
         return sum(connection.answered for connection in self._connections)
 
-    def _again(self, connection: Connection) -> None:
-        self.answered += connection.well
-        self.abandoned += not connection.whole
-        if connection.open and not connection.transport.is_closing():
-            connection.send(self._request, self.tally)
-        elif self._wanted:
-            self._connections.remove(connection)
-            task = asyncio.create_task(self._replace())
-            self._dials.add(task)
-            task.add_done_callback(self._dials.discard)
-
-    async def _replace(self) -> None:
-        try:
-            connection = await dial(self._address, self._again, timed=self._timed)
-        except OSError:
-            self.tally.errors["no connection"] += 1
-            return
-        self._connections.append(connection)
+    def _ready(self, connection: Connection) -> None:
         connection.send(self._request, self.tally)
 
 
-class OpenLoop:
+class OpenLoop(Clients):
     """`per_s` requests a second, whatever becomes of them, over connections that are free: at most `connections`.
 
     A request that finds none free is counted as not sent. Times are from when a request was due.
     """
 
     def __init__(self, address: Address, request: bytes, per_s: float, connections: int, pacer: Pacer) -> None:
+        super().__init__(address, request, connections)
         self.by_status: dict[bytes, list[int]] = {}
         """how long answers took, in nanoseconds"""
         self.offered = 0
         self.unsent = 0
-        self.answered = 0
-        self.abandoned = 0
-        self.tally = Tally()
-        self._address = address
-        self._request = request
-        self._gap_ns = int(_SECOND_NS / per_s)
-        self._count = connections
+        self._gap_ns = max(1, int(_SECOND_NS / per_s))
         self._pacer = pacer
         self._free: list[Connection] = []
-        self._all: list[Connection] = []
         self._due_ns = 0
-        self._wanted = True
 
     async def start(self) -> None:
-        self._all = await dial_many(self._address, self._count, self._answered)
-        self._free = list(self._all)
+        await self._dial()
+        self._free = list(self._connections)
         self._due_ns = time.monotonic_ns()
         self._next()
-
-    def stop(self) -> None:
-        self._wanted = False
-        for connection in self._all:
-            self.abandoned += connection.busy
-            connection.leave()
 
     def clear(self) -> None:
         self.by_status, self.offered, self.unsent = {}, 0, 0
@@ -142,18 +146,24 @@ class OpenLoop:
         now_ns = time.monotonic_ns()
         while self._wanted and self._due_ns <= now_ns:
             self.offered += 1
-            if self._free:
-                self._free.pop().send(self._request, self.tally, self._due_ns)
-            else:
-                self.unsent += 1
+            self._send()
             self._due_ns += self._gap_ns
         if self._wanted:
             self._pacer.at(self._due_ns, self._next)
 
-    def _answered(self, connection: Connection) -> None:
-        self.answered += connection.well
-        self.abandoned += not connection.whole
+    def _send(self) -> None:
+        while self._free:
+            connection = self._free.pop()
+            if connection.open:
+                connection.send(self._request, self.tally, self._due_ns)
+                return
+            self._connections.discard(connection)
+        self.unsent += 1
+
+    def _over(self, connection: Connection) -> None:
         took_ns = time.monotonic_ns() - connection.sent_ns
-        self.by_status.setdefault(connection.status or b"cut", []).append(took_ns)
-        if connection.open and not connection.transport.is_closing():
-            self._free.append(connection)
+        self.by_status.setdefault(connection.status if connection.whole else b"cut", []).append(took_ns)
+        super()._over(connection)
+
+    def _ready(self, connection: Connection) -> None:
+        self._free.append(connection)

@@ -7,7 +7,7 @@ from typing import Any
 from msgspec import Struct
 
 from tests.bench import processor
-from tests.bench.sample import Sample
+from tests.bench.sample import Sample, percentile
 from tests.bench.scenario import REDIS
 from tests.bench.system import System
 from tests.bench.tally import Tally
@@ -47,15 +47,34 @@ class Meter:
 
 def sample(before: Usage, after: Usage, **seen: Any) -> Sample:
     """`seen` are those fields of a sample that the load generator knows."""
-    busy_ns = after.machine.busy_ns - before.machine.busy_ns - (after.mine_ns - before.mine_ns)
-    stolen_ns = after.machine.stolen_ns - before.machine.stolen_ns
-    both_ns = 2 * (after.at_s - before.at_s) * 1e9
     return Sample(
         cpu_us=(after.target_ns - before.target_ns) / 1e3,
         redis_us=(after.redis_ns - before.redis_ns) / 1e3,
-        foreign_share=max(0.0, busy_ns + stolen_ns) / both_ns,
+        foreign_share=foreign_share(before, after),
         **{"seconds": after.at_s - before.at_s} | seen,
     )
+
+
+def foreign_share(before: Usage, after: Usage) -> float:
+    """Of the cores that this run uses: what others had of them, or the host of this machine took."""
+    busy_ns = after.machine.busy_ns - before.machine.busy_ns - (after.mine_ns - before.mine_ns)
+    stolen_ns = after.machine.stolen_ns - before.machine.stolen_ns
+    return max(0.0, busy_ns + stolen_ns) / _there_ns(before, after)
+
+
+def full_share(before: Usage, after: Usage) -> float:
+    """Of the cores that this run uses: what anybody used of them, interrupts and all."""
+    return 1 - min(1.0, (after.machine.idle_ns - before.machine.idle_ns) / _there_ns(before, after))
+
+
+def core_share(before: Usage, after: Usage) -> float:
+    """Of one core, what the target used; more than 1 for more than one process."""
+    return (after.target_ns - before.target_ns) / 1e9 / (after.at_s - before.at_s)
+
+
+def _there_ns(before: Usage, after: Usage) -> float:
+    """Time that all of these cores had."""
+    return after.machine.cores * (after.at_s - before.at_s) * 1e9
 
 
 def seen(tally: Tally, *, stream: bool) -> dict[str, Any]:
@@ -73,6 +92,4 @@ def seen(tally: Tally, *, stream: bool) -> dict[str, Any]:
 
 def latencies_us(taken_ns: list[int]) -> dict[int, float]:
     """By percentile; none of no times."""
-    ordered = sorted(taken_ns)
-    last = len(ordered) - 1
-    return {percent: ordered[min(last, len(ordered) * percent // 100)] / 1e3 for percent in PERCENTS if ordered}
+    return {percent: percentile(taken_ns, percent) / 1e3 for percent in PERCENTS if taken_ns}

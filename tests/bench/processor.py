@@ -18,15 +18,21 @@ class Cores(Struct, frozen=True):
 
     measured: int
     rest: int
+    spare: frozenset[int] = frozenset()
+    """those that nothing is put on"""
 
     @property
     def shared(self) -> bool:
         return self.measured == self.rest
 
+    @property
+    def used(self) -> set[int]:
+        return {self.measured, self.rest}
+
 
 def cores() -> Cores:
     allowed = sorted(os.sched_getaffinity(0))
-    return Cores(allowed[0], allowed[1] if len(allowed) > 1 else allowed[0])
+    return Cores(allowed[0], allowed[1] if len(allowed) > 1 else allowed[0], frozenset(allowed[2:]))
 
 
 @contextmanager
@@ -90,19 +96,22 @@ def rss_kib(pids: list[int]) -> int:
 class Machine(Struct, frozen=True):
     """What some cores have done since the machine started. `busy_ns` is without interrupts, which nobody owns."""
 
+    cores: int
     busy_ns: int
+    idle_ns: int
     stolen_ns: int
 
 
 def machine(of: Cores) -> Machine:
-    names = {f"cpu{of.measured}", f"cpu{of.rest}"}
-    busy = stolen = 0
+    names = {f"cpu{core}" for core in of.used}
+    busy = idle = stolen = 0
     for line in (PROC / "stat").read_text().splitlines():
         name, *ticks = line.split()
         if name in names:
             busy += sum(map(int, ticks[:3]))
+            idle += sum(map(int, ticks[3:5]))
             stolen += int(ticks[7]) if len(ticks) > 7 else 0
-    return Machine(busy * _TICK_NS, stolen * _TICK_NS)
+    return Machine(len(names), busy * _TICK_NS, idle * _TICK_NS, stolen * _TICK_NS)
 
 
 def mine_ns() -> int:

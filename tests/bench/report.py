@@ -3,7 +3,7 @@
 from collections.abc import Sequence
 
 from tests.bench.finding import Finding
-from tests.bench.gates import Gate
+from tests.bench.gate import Gate
 from tests.bench.run import Report
 from tests.bench.sample import Figures
 from tests.bench.verdict import Results, Verdict
@@ -15,7 +15,8 @@ _HEAD = (
 LEGEND = """\
 /s, CPU and Redis: of requests, or of chunks where it streams; medians of rounds, and the best one in brackets.
 /s of a core: what that CPU time comes to on a core that does nothing else.
-rounds: counted-dropped, as others used the cores; ~: there were too few quiet ones, so all are counted.
+rounds: counted-dropped, as others used the cores; ~: there were too few quiet ones, so all are counted. Whatever else
+has a ~ was measured while others used the cores.
 +: more than direct. first, chunk: added on the way from client to node and back, and from node to client."""
 
 
@@ -34,7 +35,7 @@ def text(report: Report) -> str:
 
 def history_line(report: Report) -> str:
     """A row for tests/bench/results.md; what has changed is for whoever adds it."""
-    reached = [_number(one.reached) for one in report.verdicts]
+    reached = [_marked(one.reached, one.noisy) for one in report.verdicts]
     return "| " + " | ".join((report.at.split()[0], report.versions.get("commit", ""), "", *reached)) + " |"
 
 
@@ -58,7 +59,7 @@ def figures_table(results: Results) -> str:
 
 
 def findings_table(findings: Sequence[Finding]) -> str:
-    return table([(one.trial, one.target, _number(one.value), one.what) for one in findings], left=2)
+    return table([(one.trial, one.target, _marked(one.value, one.noisy), one.what) for one in findings], left=2)
 
 
 def verdicts_table(verdicts: Sequence[Verdict]) -> str:
@@ -66,7 +67,8 @@ def verdicts_table(verdicts: Sequence[Verdict]) -> str:
     words = {True: "yes", False: "NO", None: "not measured"}
     for one in verdicts:
         sign = ">=" if one.at_least else "<="
-        rows.append((one.name, f"{sign} {one.target:g}", _number(one.reached), _number(one.best), words[one.good]))
+        reached = _marked(one.reached, one.noisy)
+        rows.append((one.name, f"{sign} {one.target:g}", reached, _number(one.best), words[one.good]))
     return table(rows, left=1)
 
 
@@ -92,6 +94,10 @@ def _row(scenario: str, name: str, found: Figures, direct: Figures | None) -> Se
         _pair(found.chunk_p50_us, found.chunk_p99_us),
         " ".join(f"{count} {what}" for what, count in found.errors.items()) or "0",
     )
+
+
+def _marked(value: float | None, noisy: bool) -> str:
+    return _number(value) + "~" * noisy
 
 
 def _number(value: float | None) -> str:

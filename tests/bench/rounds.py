@@ -5,14 +5,13 @@ import gc
 import random
 from collections import Counter
 from collections.abc import AsyncIterator, Callable
-from contextlib import asynccontextmanager
+from contextlib import asynccontextmanager, suppress
 
 from tests.bench import meter, processor, request, wrk
 from tests.bench.load import Address, ClosedLoop
 from tests.bench.meter import Meter
 from tests.bench.sample import Sample
 from tests.bench.scenario import DIRECT, GATEWAY, LITELLM, QUICK_MODEL, Contestant, Scenario
-from tests.bench.stats import idle
 from tests.bench.system import System
 
 SPREAD_MS_MAX = 1_000.0
@@ -35,19 +34,44 @@ class Arena:
         self._say = say
         self._rounds = rounds
         self._seconds = seconds
+        self.stuck: list[str] = []
+        """what of ours did not answer, or did not come to rest"""
 
     async def play(self, scenario: Scenario) -> dict[str, list[Sample]]:
-        """The samples of each contestant, in order."""
+        """The samples of each contestant, in order; none of one that does not answer.
+
+        Where the system does not come to rest, what is measured next would be measured beside it: so nothing is.
+        """
         present = [one for one in scenario.contestants if self._system.has(one.target)]
         found: dict[str, list[Sample]] = {one.name: [] for one in present}
         for number in range(self._rounds):
             for contestant in self._chance.sample(present, len(present)):
-                found[contestant.name].append(await self._round(scenario, contestant))
-                self._say(_line(scenario, number, contestant, found[contestant.name][-1]))
+                if not await self._rested(scenario, contestant):
+                    return found
+                try:
+                    found[contestant.name].append(await self._round(scenario, contestant))
+                except (OSError, ValueError) as error:
+                    self._missed(scenario, contestant, error)
+                    present.remove(contestant)
+                else:
+                    self._say(_line(scenario, number, contestant, found[contestant.name][-1]))
         return found
 
+    async def _rested(self, scenario: Scenario, contestant: Contestant) -> bool:
+        try:
+            await self._system.rest()
+        except TimeoutError:
+            self.stuck.append(f"{scenario.name}: calls ran on before {contestant.name}")
+            return False
+        return True
+
+    def _missed(self, scenario: Scenario, contestant: Contestant, error: Exception) -> None:
+        """A peer is left out; of ours it is a failure."""
+        self._say(f"{scenario.name}: {contestant.name} is left out, it did not answer: {error or 'in time'}")
+        if contestant.target == GATEWAY:
+            self.stuck.append(f"{scenario.name}: {contestant.name} did not answer")
+
     async def _round(self, scenario: Scenario, contestant: Contestant) -> Sample:
-        await idle(self._system.nodes.slow)
         gc.collect()
         with self._system.awake(contestant.target):
             by = self._by_wrk if wrk.PROGRAM and not scenario.stream else self._by_loop
@@ -59,10 +83,11 @@ class Arena:
     async def _rests(self) -> None:
         """The peer is not stopped in the midst of what it was asked, or it would do that in its next round."""
         pids, used_ns = self._system.pids(LITELLM), 0
-        async with asyncio.timeout(OPEN_S):
-            while (now_ns := processor.cpu_ns(pids)) - used_ns > REST_S * REST_SHARE_MAX * 1e9:
-                used_ns = now_ns
-                await asyncio.sleep(REST_S)
+        with suppress(TimeoutError):
+            async with asyncio.timeout(OPEN_S):
+                while (now_ns := processor.cpu_ns(pids)) - used_ns > REST_S * REST_SHARE_MAX * 1e9:
+                    used_ns = now_ns
+                    await asyncio.sleep(REST_S)
 
     def _seconds_of(self, scenario: Scenario, contestant: Contestant) -> float:
         """The peer has longer: what is under way when a round ends is a large part of the little that it does."""

@@ -2,21 +2,24 @@
 
 import random
 import time
-from collections.abc import Callable
+from collections.abc import Awaitable, Callable
 from pathlib import Path
+from typing import TypeVar
 
 from msgspec import Struct, field
 
-from tests.bench import crowds, gates, litellm, nginx, processor, profile, sample, scaling, scenario, system, wrk
+from gateway.dev.places import CannotStart
+from tests.bench import crowds, gate, gates, litellm, nginx, processor, profile, sample, scaling, scenario, system, wrk
 from tests.bench.crowds import Crowds
 from tests.bench.finding import Finding
-from tests.bench.gates import Gate, Gates
+from tests.bench.gate import Gate
+from tests.bench.gates import Gates, Subject
 from tests.bench.overload import Overload
 from tests.bench.processor import Cores
 from tests.bench.rounds import Arena
 from tests.bench.sample import Figures
 from tests.bench.scaling import Scaling
-from tests.bench.scenario import LITELLM, Scenario
+from tests.bench.scenario import GATEWAY, LITELLM, Scenario
 from tests.bench.verdict import Verdict, verdicts
 from tests.bench.versions import versions
 
@@ -28,6 +31,7 @@ TRIALS = {
 }
 """what takes long and is not done in rounds"""
 Say = Callable[[str], None]
+T = TypeVar("T")
 
 
 class Plan(Struct, frozen=True, kw_only=True):
@@ -71,19 +75,19 @@ async def run(plan: Plan, say: Say) -> Report:
     async with system.running(cores, MODELS, scenario.QUICK_MODEL) as parts:
         report.versions = await versions(parts.valkey.tcp_url)
         if peer:
-            await parts.add_peer(peer)
-            report.versions[LITELLM] = await litellm.version()
+            await _add_peer(peer, parts, report, say)
         parts.pause_worker()
         async with profile.recorded(parts.replica.child.pid, plan.profile):
-            await _rounds(plan, parts, report, say)
+            stuck = await _rounds(plan, parts, report, say)
         for name in plan.trials:
-            report.findings += await _trial(name, parts, say)
-        checks = Gates(parts)
+            say(f"{name}: {TRIALS[name]}")
+            report.findings += await bounded(name, _trial(name, parts, say), stuck)
         if plan.gates:
-            report.gates += await checks.all()
+            report.gates += await Gates(_subject(parts)).all()
         say("the worker makes rows of what has gathered")
-        report.findings += await scaling.drained(parts)
-        report.gates += [gates.no_errors(report.results, report.findings), await checks.accounting()]
+        report.findings += await bounded("drain", scaling.drained(parts), stuck)
+        report.gates += await bounded("accounting", _accounting(parts), stuck)
+        report.gates += [gate.no_errors(report.results, report.findings), gate.at_rest(stuck)]
     report.verdicts = verdicts(report.results, report.findings)
     report.seconds = time.monotonic() - began_s
     return report
@@ -98,15 +102,53 @@ def _missing(cores: Cores) -> list[str]:
     ]
 
 
-async def _rounds(plan: Plan, parts: system.System, report: Report, say: Say) -> None:
+async def _add_peer(program: Path, parts: system.System, report: Report, say: Say) -> None:
+    """The run goes on without one that does not come up."""
+    try:
+        version = await litellm.version()
+        await parts.add_peer(program)
+        report.versions[LITELLM] = version
+    except (CannotStart, TimeoutError) as error:
+        say(f"{LITELLM} did not come up and is not measured: {error or 'not in time'}")
+
+
+async def _rounds(plan: Plan, parts: system.System, report: Report, say: Say) -> list[str]:
+    """What did not answer, or come to rest."""
     arena = Arena(parts, random.Random(plan.seed), say, rounds=plan.rounds, seconds=plan.seconds)
     for one in plan.scenarios:
         samples = await arena.play(one)
-        report.results[one.name] = {name: sample.figures(found) for name, found in samples.items()}
+        report.results[one.name] = {name: sample.figures(found) for name, found in samples.items() if found}
+    return arena.stuck
+
+
+async def bounded(name: str, doing: Awaitable[list[T]], stuck: list[str]) -> list[T]:
+    """What it finds; nothing, if it does not come to its end, which `stuck` hears of: then the rest is done all the
+    same."""
+    try:
+        return await doing
+    except TimeoutError:
+        stuck.append(f"{name}: not done in time")
+        return []
+
+
+async def _accounting(parts: system.System) -> list[Gate]:
+    return [gate.accounting(parts.books, await parts.rows())]
+
+
+def _subject(parts: system.System) -> Subject:
+    pids = parts.pids(GATEWAY)
+    return Subject(
+        node=parts.nodes.slow,
+        gateway=parts.replica.address,
+        key=parts.key,
+        books=parts.books,
+        cpu_ns=lambda: processor.cpu_ns(pids),
+        rest=parts.rest,
+    )
 
 
 async def _trial(name: str, parts: system.System, say: Say) -> list[Finding]:
-    say(f"{name}: {TRIALS[name]}")
+    await parts.rest()
     if name == "crowds":
         return await Crowds(parts).all()
     return await (Overload(parts).all() if name == "overload" else Scaling(parts, say).all())

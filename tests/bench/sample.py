@@ -8,6 +8,8 @@ from msgspec import Struct, field
 
 FOREIGN_SHARE_MAX = 0.20
 """of two cores that others used, or that the host of this machine took: a round beyond it is not counted"""
+ERRORS_SHARE_MAX = 0.01
+"""of requests: who answers more of them with errors did something else than was asked, and is not comparable"""
 KEPT_MIN = 2
 """where fewer rounds were quiet, all are counted and marked"""
 
@@ -49,6 +51,11 @@ class Figures(Struct, frozen=True, kw_only=True):
     chunk_p50_us: float | None
     chunk_p99_us: float | None
     errors: dict[str, int]
+
+    @property
+    def sound(self) -> bool:
+        """Whether it did what was asked, so that others can be compared with it."""
+        return self.per_s > 0 and sum(self.errors.values()) <= ERRORS_SHARE_MAX * self.requests
 
 
 def percentile(values: Sequence[float], percent: float) -> float:

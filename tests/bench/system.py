@@ -24,6 +24,7 @@ from tests.bench.load import Address
 from tests.bench.nodes import Nodes, free_address
 from tests.bench.processor import Cores, on_core, tree
 from tests.bench.scenario import DIRECT, GATEWAY, LITELLM, NGINX, REDIS
+from tests.bench.stats import idle
 from workers.migrate import migrate
 
 DRAIN_S = 300.0
@@ -78,10 +79,15 @@ class System:
         await replica.child.kill()
 
     async def add_peer(self, program: Path) -> None:
-        """LiteLLM, on the measured core."""
-        self._peer = LiteLlm(program, self.directory, self.nodes.by_model())
-        self.children.spawn(self._peer.child, measured=True)
-        await self._peer.ready()
+        """LiteLLM, on the measured core. Raises `ChildFailed` or TimeoutError; then there is none."""
+        peer = LiteLlm(program, self.directory, self.nodes.by_model())
+        self.children.spawn(peer.child, measured=True)
+        try:
+            await peer.ready()
+        except BaseException:
+            await peer.child.kill()
+            raise
+        self._peer = peer
         signal_all(self.pids(LITELLM), signal.SIGSTOP)
 
     @contextmanager
@@ -117,6 +123,11 @@ class System:
             LITELLM: self._peer.child.pid if self._peer else 0,
         }
         return tree(roots[name]) if roots.get(name) else []
+
+    async def rest(self) -> None:
+        """Wait until nodes answer nobody, and no call runs or is unsettled. Raises TimeoutError."""
+        await idle(self.nodes.slow)
+        await self.replica.quiet()
 
     def pause_worker(self) -> None:
         """Usage events wait in Redis: in production it is another machine that makes rows of them."""

@@ -52,10 +52,16 @@ def read(output: str) -> Told:
 
 
 async def run(address: Address, script_file: Path, *, connections: int, seconds: float) -> Told:
+    """Raises TimeoutError, and ValueError where nobody listens."""
     argv = [str(PROGRAM), "-t1", f"-c{connections}", f"-d{max(1, round(seconds))}s", "-s", str(script_file)]
     child = await asyncio.create_subprocess_exec(
         *argv, f"http://{address[0]}:{address[1]}", stdout=asyncio.subprocess.PIPE, stderr=asyncio.subprocess.STDOUT
     )
-    async with asyncio.timeout(seconds + MORE_S):
-        output, _ = await child.communicate()
+    try:
+        async with asyncio.timeout(seconds + MORE_S):
+            output, _ = await child.communicate()
+    finally:
+        if child.returncode is None:
+            child.kill()
+            await child.wait()
     return read(output.decode())

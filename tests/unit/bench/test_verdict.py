@@ -9,7 +9,7 @@ from msgspec.structs import replace
 from tests.bench import report
 from tests.bench.books import Books, Rows, disagreement
 from tests.bench.finding import ERRORS, Finding
-from tests.bench.gates import no_errors
+from tests.bench.gate import at_rest, no_errors
 from tests.bench.overload import GOODPUT, REFUSALS
 from tests.bench.run import Report
 from tests.bench.sample import Sample, figures
@@ -43,6 +43,31 @@ def test_a_ratio_is_ours_over_theirs_of_one_run() -> None:
 def test_what_is_added_is_more_than_direct() -> None:
     found = reached("added p50 at c1")
     assert (found.reached, found.good) == (0.5, True)
+
+
+def test_a_ratio_of_a_noisy_figure_is_marked_wherever_it_is_told() -> None:
+    for noisy in ("nginx native", "gateway openai"):
+        by_name = RESULTS["json_c32"]
+        results = {"json_c32": by_name | {noisy: replace(by_name[noisy], noisy=True)}}
+        assert reached("CPU per JSON request", results).noisy
+        told = Report(at="2026-11-22 10:00 UTC", seed=1, results=results, verdicts=verdicts(results, []))
+        assert "  6~  " in report.verdicts_table(told.verdicts)
+        assert "| 6~ |" in report.history_line(told)
+    assert not reached("CPU per JSON request").noisy
+    assert "~" not in report.history_line(Report(at="2026", seed=1, verdicts=verdicts(RESULTS, [])))
+
+
+def test_a_noisy_overload_is_marked() -> None:
+    findings = Finding("a", "gateway", GOODPUT, 99.0), Finding("b", "gateway", GOODPUT, 94.0, noisy=True)
+    found = reached("goodput", findings=findings)
+    assert (found.reached, found.noisy) == (94.0, True)
+    assert "94~" in report.findings_table(findings)
+
+
+@pytest.mark.parametrize("failed", [{"errors": {"502": 2}}, {"per_s": 0.0}])
+def test_who_did_not_do_what_was_asked_is_not_compared_with(failed: dict[str, object]) -> None:
+    results = {"json_c32": RESULTS["json_c32"] | {"nginx native": replace(FIGURES, **failed)}}
+    assert reached("CPU per JSON request", results).good is None
 
 
 def test_what_was_not_measured_is_no_failure_and_no_success() -> None:
@@ -84,6 +109,19 @@ def test_an_error_of_ours_fails_the_gate_wherever_it_is_found() -> None:
 
 def test_a_peers_errors_are_not_ours() -> None:
     assert no_errors({"json_c1": {"nginx native": replace(FIGURES, errors={"502": 2})}}, []).good
+    assert no_errors({}, [Finding("crowd", "nginx", ERRORS, 1)]).good
+    assert not no_errors({}, [Finding("redis", "redis", ERRORS, 1)]).good
+
+
+def test_no_answer_at_all_is_an_error() -> None:
+    silent = {"json_c1": {"gateway openai": replace(FIGURES, per_s=0.0)}}
+    assert no_errors(silent, []).found == "json_c1 gateway openai: no answers"
+
+
+def test_what_does_not_come_to_rest_fails_and_is_named() -> None:
+    assert at_rest([]).good
+    found = at_rest(["json_c1: calls ran on before nginx native", "drain: not done in time"])
+    assert report.gate_line(found).startswith("FAILED  everything answers, and comes to rest: json_c1: calls ran on")
 
 
 def test_the_history_has_a_column_for_each_target() -> None:
