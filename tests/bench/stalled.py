@@ -21,8 +21,9 @@ READERS = 50
 BUFFER_BYTES = 4_096
 LONG = "n60000"
 """a stream of some 8 MB, as fast as it is read"""
-LOOK_S = 0.05
-LOOKS_MAX = 1_000
+LOOK_S = 0.2
+"""between two looks, each of which reads the metrics: that must not look like work for those who stall"""
+LOOKS_MAX = 500
 RUNNING = "gateway_running_calls"
 BESIDE_CONNECTIONS = 4
 BESIDE_S = 1.0
