@@ -27,6 +27,20 @@ async def leave(replica: Replica, seat: Seat) -> None:
     await replica.seats.settle()
 
 
+async def filled(replica: Replica) -> list["asyncio.Task[Seat]"]:
+    """The calls that wait; there is room for no other."""
+    await begin(replica, 0)
+    waiting = [begin(replica, 1 + number) for number in range(DEPTH_MAX)]
+    await turns(TURNS)
+    return waiting
+
+
+async def given_up(waiting: list["asyncio.Task[Seat]"]) -> None:
+    for one in waiting:
+        one.cancel()
+    await asyncio.gather(*waiting, return_exceptions=True)
+
+
 async def test_a_slot_costs_one_round_trip_and_is_held() -> None:
     replica = Replica("a")
     seat = await begin(replica, 1)
@@ -122,23 +136,17 @@ async def test_it_waits_as_long_as_it_said_and_no_longer_than_the_operator(monke
 
 async def test_a_line_that_is_full_is_said_to_be() -> None:
     replica = Replica("a")
-    await begin(replica, 0)
-    waiting = [begin(replica, 1 + number) for number in range(DEPTH_MAX)]
-    await turns(TURNS)
+    waiting = await filled(replica)
     assert not replica.pool.turns_away(call())
     with pytest.raises(LineFull) as refusal:
         await begin(replica, 99)
     assert refusal.value.retry_after_s
-    for one in waiting:
-        one.cancel()
-    await asyncio.gather(*waiting, return_exceptions=True)
+    await given_up(waiting)
 
 
 async def test_a_line_that_was_full_turns_calls_away_until_it_has_moved() -> None:
     replica = Replica("a")
-    await begin(replica, 0)
-    waiting = [begin(replica, 1 + number) for number in range(DEPTH_MAX)]
-    await turns(TURNS)
+    waiting = await filled(replica)
     with pytest.raises(LineFull):
         await begin(replica, 99)
     assert replica.pool.turns_away(call()) == "line_full"
@@ -146,26 +154,20 @@ async def test_a_line_that_was_full_turns_calls_away_until_it_has_moved() -> Non
     assert not replica.pool.turns_away(call(wait_ms_max=0)), "who does not wait needs no place in it"
     replica.tick(line_module.FULL_MS_MAX)
     assert not replica.pool.turns_away(call())
-    for one in waiting:
-        one.cancel()
-    await asyncio.gather(*waiting, return_exceptions=True)
+    await given_up(waiting)
 
 
 async def test_a_short_line_is_taken_for_full_no_longer_than_a_part_of_it_takes_to_be_served() -> None:
     replica = Replica("a")
     replica.placement.rates["a", MODEL] = Rates(call_ms=20.0, calls=1)
     await replica.sync()
-    await begin(replica, 0)
-    waiting = [begin(replica, 1 + number) for number in range(DEPTH_MAX)]
-    await turns(TURNS)
+    waiting = await filled(replica)
     with pytest.raises(LineFull):
         await begin(replica, 99)
     assert replica.pool.turns_away(call()) == "line_full"
     replica.tick(1 + 20 * DEPTH_MAX // 20)
     assert not replica.pool.turns_away(call())
-    for one in waiting:
-        one.cancel()
-    await asyncio.gather(*waiting, return_exceptions=True)
+    await given_up(waiting)
 
 
 async def test_where_nothing_can_serve_it_nobody_is_asked() -> None:
@@ -214,9 +216,7 @@ async def test_it_is_told_where_it_is_in_the_line_and_about_how_long() -> None:
     waiting = [begin(replica, 2), begin(replica, 3, told=told.append)]
     await turns(TURNS)
     assert told == [Queued(2, 8.0)]
-    for one in waiting:
-        one.cancel()
-    await asyncio.gather(*waiting, return_exceptions=True)
+    await given_up(waiting)
 
 
 async def test_what_is_foreseen_is_told_with_reasons_and_changes_nothing() -> None:
@@ -233,9 +233,7 @@ async def test_what_is_foreseen_is_told_with_reasons_and_changes_nothing() -> No
     waiting = [begin(replica, 3 + number) for number in range(DEPTH_MAX)]
     await turns(TURNS)
     assert (await replica.line.foresee(call, 1)).verdict == Full(DEPTH_MAX)
-    for one in waiting:
-        one.cancel()
-    await asyncio.gather(*waiting, return_exceptions=True)
+    await given_up(waiting)
     replica.saw("a", healthy=False)
     assert (await replica.line.foresee(call, 1)).verdict is None
 
